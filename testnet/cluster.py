@@ -79,6 +79,11 @@ class Testnet:
         state.load(net.layout)
         return net
 
+    @classmethod
+    def found(cls, *, instance: int | None = None) -> Self:
+        """The testnet of this instance, up or in pieces: for `down`."""
+        return cls(default_layout(instance))
+
     def __enter__(self) -> Self:
         return self
 

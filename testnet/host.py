@@ -92,7 +92,9 @@ class Host:
     def enter(self, init: Process) -> list[str]:
         """The command that enters all namespaces of the host."""
         if not init.alive():
-            raise TestnetError(f"host {self.number} is dead: `./testnet/run revive {self.number}` brings it back")
+            raise TestnetError(
+                f"host {self.number} is dead: `./testnet/run revive {self.number}` brings it back"
+            )
         return ["nsenter", "-t", str(init.pid), "-m", "-u", "-i", "-n", "-p", "-C", "--"]
 
     def spawn(self, init: Process, command: list[str], log: Path) -> Process:

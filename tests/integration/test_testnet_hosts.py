@@ -11,17 +11,20 @@ from docker.models.containers import Container
 
 from testnet import cgroups, network
 from testnet.cluster import Testnet
+from testnet.engine import reserved_instance
 from testnet.layout import TestnetError
 from testnet.processes import wait_until
 
 pytestmark = pytest.mark.testnet
-INSTANCE = 7
 IMAGES = ("testnet/busybox:1",)
 
 
 @pytest.fixture(scope="module")
 def net() -> Iterator[Testnet]:
-    with Testnet.up(hosts=3, instance=INSTANCE, daemons=False, with_images=IMAGES) as made:
+    with (
+        reserved_instance() as instance,
+        Testnet.up(hosts=3, instance=instance, daemons=False, with_images=IMAGES) as made,
+    ):
         yield made
 
 
@@ -42,7 +45,13 @@ def start(net: Testnet, number: int, name: str, **options: object) -> str:
     try:
         command = ["nc", "-ll", "-p", "7000", "-e", "echo", "pong"]
         made: Container = client.containers.run(
-            "testnet/busybox:1", command, name=name, detach=True, ports={"7000/tcp": 7000}, init=True, **options
+            "testnet/busybox:1",
+            command,
+            name=name,
+            detach=True,
+            ports={"7000/tcp": 7000},
+            init=True,
+            **options,
         )
         return str(made.id)
     finally:
@@ -102,8 +111,8 @@ def test_hosts_have_names_engines_and_addresses_of_their_own(net: Testnet) -> No
 
 
 def test_a_second_up_is_refused(net: Testnet) -> None:
-    with pytest.raises(TestnetError, match="is up in .* down"):
-        Testnet.up(hosts=1, instance=INSTANCE, daemons=False)
+    with pytest.raises(TestnetError, match="is up in"):
+        Testnet.up(hosts=1, instance=net.layout.instance, daemons=False)
 
 
 def test_a_published_port_is_reached_from_other_hosts_until_their_cable_is_cut(net: Testnet) -> None:
@@ -162,7 +171,9 @@ def test_containers_outlive_a_crash_of_their_engine(net: Testnet) -> None:
     _, before = status(net, 1, "survivor")
     try:
         net.crash_engine(1)
-        wait_until(lambda: reaches(net, 2, 1), timeout_s=10, what="the container to answer without its engine")
+        wait_until(
+            lambda: reaches(net, 2, 1), timeout_s=10, what="the container to answer without its engine"
+        )
         net.restart_engine(1)
         assert status(net, 1, "survivor") == ("running", before)
     finally:
@@ -189,17 +200,18 @@ def test_a_frozen_host_does_nothing_and_goes_on_where_it_stood(net: Testnet) -> 
 
 
 def test_down_leaves_nothing_even_without_its_record_and_with_a_dead_and_a_frozen_host() -> None:
-    net = Testnet.up(hosts=3, instance=INSTANCE + 1, daemons=False, with_images=IMAGES)
-    inits = [net.init(number) for number in net.hosts]
-    start(net, 1, "left")
-    net.kill(2)
-    net.freeze(3)
-    net.layout.record.unlink()
-    Testnet(net.layout).down()
-    assert not net.layout.state.exists()
-    assert not network.namespace_names(net.layout)
-    assert not network.link_names(net.layout)
-    assert not network.chain_exists(net.layout)
-    assert not any((tree.path / net.layout.cgroup).exists() for tree in cgroups.hierarchies())
-    assert not any(init.alive() for init in inits)
-    assert str(net.layout.state) not in Path("/proc/self/mountinfo").read_text()
+    with reserved_instance() as instance:
+        net = Testnet.up(hosts=3, instance=instance, daemons=False, with_images=IMAGES)
+        inits = [net.init(number) for number in net.hosts]
+        start(net, 1, "left")
+        net.kill(2)
+        net.freeze(3)
+        net.layout.record.unlink()
+        Testnet(net.layout).down()
+        assert not net.layout.state.exists()
+        assert not network.namespace_names(net.layout)
+        assert not network.link_names(net.layout)
+        assert not network.chain_exists(net.layout)
+        assert not any((tree.path / net.layout.cgroup).exists() for tree in cgroups.hierarchies())
+        assert not any(init.alive() for init in inits)
+        assert str(net.layout.state) not in Path("/proc/self/mountinfo").read_text()
