@@ -1,0 +1,129 @@
+"""The exception tree: three families, told apart by who can do something about them.
+
+- `OperatorError`: the person at the keyboard can fix it. Shown as `error:`, `cause:`, `hint:`; never a traceback.
+- `PeerError`: the other side broke the rules or is out of reach. Counted, the input dropped, work goes on.
+- `Bug`: one of our own invariants is broken. In a core it stops the node (containers keep running); in an API handler or a
+  stream it ends that one request and is counted.
+
+Every class says when it happens, whether state changed before it was raised, and what the caller should do.
+"""
+
+from __future__ import annotations
+
+
+class SwarmError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class OperatorError(SwarmError):
+    """Somebody can fix this by doing something. No state changed.
+
+    `message` says what was being done, to what, and what was found; `cause` why; `hint` what to do. `exit_code` is the
+    process exit code of the CLI (documented in docs/cli.md); `http_status` the API's; `code` a stable word for programs.
+    """
+
+    code = "invalid"
+    exit_code = 1
+    http_status = 400
+
+    def __init__(self, message: str, *, cause: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.cause = cause
+        self.hint = hint
+
+
+class UsageError(OperatorError):
+    """The request itself is malformed: a bad option, file or value. No state changed; correct it and try again."""
+
+    code = "invalid"
+    exit_code = 2
+    http_status = 400
+
+
+class NotFound(OperatorError):
+    """The named task, node or file does not exist, or the prefix names several. No state changed."""
+
+    code = "not_found"
+    exit_code = 3
+    http_status = 404
+
+
+class Conflict(OperatorError):
+    """The request contradicts what is there (a name in use, a request id with another payload). No state changed."""
+
+    code = "conflict"
+    exit_code = 4
+    http_status = 409
+
+
+class Unauthorized(OperatorError):
+    """The token is missing, wrong, or not good for this. No state changed."""
+
+    code = "unauthorized"
+    exit_code = 5
+    http_status = 401
+
+
+class Unavailable(OperatorError):
+    """There is no leader in reach, or no quorum. The request was NOT carried out; try again when it is back."""
+
+    code = "unavailable"
+    exit_code = 6
+    http_status = 503
+
+
+class UnknownOutcome(OperatorError):
+    """The request may or may not have been carried out. Ask again with the same request id: it is applied at most once."""
+
+    code = "unknown_outcome"
+    exit_code = 7
+    http_status = 504
+
+
+class Overloaded(OperatorError):
+    """A queue or limit is full. The request was NOT carried out; try again after a moment."""
+
+    code = "overloaded"
+    exit_code = 8
+    http_status = 429
+
+
+class StartRefused(OperatorError):
+    """The daemon cannot start (data folder, port, engine, token, another cluster). Nothing was changed on disk."""
+
+    code = "start_refused"
+    exit_code = 9
+
+
+class PeerError(SwarmError):
+    """A peer broke the protocol or cannot be reached. No state changed; drop the input, count it by `reason`, carry on."""
+
+    reason = "peer"
+
+
+class BadMessage(PeerError):
+    """Bytes that do not decode to what they claim to be. The only error that `*_untrusted` functions raise. No state changed."""
+
+    reason = "bad_message"
+
+
+class Unauthenticated(PeerError):
+    """A seal that does not open, or a certificate that is not the one the log names. No state changed."""
+
+    reason = "unauthenticated"
+
+
+class Unreachable(PeerError):
+    """A peer that does not answer (in time). Whether it acted on the request is unknown."""
+
+    reason = "unreachable"
+
+
+class Bug(SwarmError):
+    """A broken invariant of our own. State may be inconsistent: the owner (core, request, stream) must not go on."""
+
+
+class StoreFailure(SwarmError):
+    """The disk refused or damaged data (EIO, failed fsync, checksum mismatch). Never retried as if it had not happened:
+    the process stops, containers run on."""
