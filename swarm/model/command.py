@@ -1,0 +1,185 @@
+"""Commands: what a log entry's payload can say. The catalog applies them; anyone may propose them through the leader.
+
+Each kind has a name and a schema version of its own. A field is only ever appended, with a default; anything else is a new
+version. A node that meets a kind or version it does not know stops applying there and asks to be upgraded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from swarm.model.entry import KIND_CONFIGURATION, KIND_FOUND, KIND_NOOP, Configuration, Voter
+from swarm.model.ids import ClusterId, NodeId, TaskId
+from swarm.model.node import Availability, Node, VerdictKind
+from swarm.model.phase import Phase
+from swarm.model.resources import Resources
+from swarm.model.task import TaskSpec
+
+
+class Noop(msgspec.Struct, frozen=True, array_like=True):
+    """The first entry of each term (Raft, section 5.4.2)."""
+
+
+class Found(msgspec.Struct, frozen=True, array_like=True):
+    """Entry 1 of term 1: the cluster's random id, its founding members sorted by id, and its first voters."""
+
+    cluster_id: ClusterId
+    nodes: tuple[Node, ...]
+    voters: tuple[Voter, ...]
+
+
+class Admit(msgspec.Struct, frozen=True, array_like=True):
+    """A node may speak as a member: its id, pinned key and store generation."""
+
+    node: Node
+
+
+class Declare(msgspec.Struct, frozen=True, array_like=True):
+    """A member says, at each start and when it changes, where it is and what it has. Never changes its key."""
+
+    node_id: NodeId
+    name: str
+    address: str
+    api_address: str
+    store_generation: int
+    labels: tuple[tuple[str, str], ...]
+    arch: str
+    os: str
+    capacity: Resources
+    engine_version: str
+    schema_known: int
+    witness: bool = False
+
+
+class SetNode(msgspec.Struct, frozen=True, array_like=True):
+    """An operator's edit: availability and labels set or removed (a label with value None is removed)."""
+
+    node_id: NodeId
+    availability: Availability | None = None
+    labels: tuple[tuple[str, str | None], ...] = ()
+
+
+class RemoveNode(msgspec.Struct, frozen=True, array_like=True):
+    """`node rm`: the fingerprint goes, the id is never admitted again, its assignments become lost."""
+
+    node_id: NodeId
+
+
+class PassVerdict(msgspec.Struct, frozen=True, array_like=True):
+    """The leader's verdict on a node. `ALIVE` takes an earlier one back and clears `unreachable_since_index`."""
+
+    node_id: NodeId
+    kind: VerdictKind
+    evidence: str
+
+
+class Submit(msgspec.Struct, frozen=True, array_like=True):
+    """A new task. Refused when a task with that name has not ended."""
+
+    task_id: TaskId
+    spec: TaskSpec
+
+
+class StopTask(msgspec.Struct, frozen=True, array_like=True):
+    """The user wants it stopped: desired STOPPED for the task and its assignments."""
+
+    task_id: TaskId
+    reason: str = ""
+
+
+class RemoveTask(msgspec.Struct, frozen=True, array_like=True):
+    """Forget an ended task. With `force` it is stopped first and forgotten once its container is gone."""
+
+    task_id: TaskId
+    force: bool = False
+
+
+class Assign(msgspec.Struct, frozen=True, array_like=True):
+    """The next attempt of a task on a node. `attempt` must be `task.attempts + 1`, and the node's resources are checked again.
+
+    `replaces` names the assignment this one takes over from: `lost` when its node has a verdict of death, otherwise (a drain)
+    it keeps running until the new one runs.
+    """
+
+    task_id: TaskId
+    attempt: int
+    node_id: NodeId
+    replaces: str = ""
+    reason: str = ""
+
+
+class StopAssignment(msgspec.Struct, frozen=True, array_like=True):
+    """Stop one assignment while its task goes on (the old copy after a drain or a heal, or a cancelled replacement)."""
+
+    assignment_id: str
+    reason: str
+    keep: str = ""
+    """When set, this assignment becomes the task's current one again (the old copy came back before the new one ran)."""
+
+
+class SetReason(msgspec.Struct, frozen=True, array_like=True):
+    """Why a task waits, where that is a decision (its node is dead and its data is there); shown to people."""
+
+    task_id: TaskId
+    reason: str
+
+
+class Report(msgspec.Struct, frozen=True, array_like=True):
+    """What the runner saw of one assignment. `sequence` grows by one with each report of that assignment."""
+
+    assignment_id: str
+    sequence: int
+    phase: Phase
+    container_id: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    restarts: int = 0
+    started_utc: float = 0.0
+
+
+class Reports(msgspec.Struct, frozen=True, array_like=True):
+    """A node's reports since its last ones, coalesced to one per assignment."""
+
+    node_id: NodeId
+    reports: tuple[Report, ...]
+
+
+class CreateApiToken(msgspec.Struct, frozen=True, array_like=True):
+    """An API token, stored as the SHA-256 of its secret."""
+
+    token_id: str
+    secret_sha256: bytes
+    note: str = ""
+
+
+class RevokeApiToken(msgspec.Struct, frozen=True, array_like=True):
+    """An API token is good no more."""
+
+    token_id: str
+
+
+COMMANDS: dict[str, tuple[int, type[Any]]] = {
+    KIND_NOOP: (1, Noop),
+    KIND_FOUND: (1, Found),
+    KIND_CONFIGURATION: (1, Configuration),
+    "node.admit": (1, Admit),
+    "node.declare": (1, Declare),
+    "node.set": (1, SetNode),
+    "node.remove": (1, RemoveNode),
+    "node.verdict": (1, PassVerdict),
+    "task.submit": (1, Submit),
+    "task.stop": (1, StopTask),
+    "task.remove": (1, RemoveTask),
+    "task.assign": (1, Assign),
+    "task.reason": (1, SetReason),
+    "assignment.stop": (1, StopAssignment),
+    "assignment.reports": (1, Reports),
+    "token.create": (1, CreateApiToken),
+    "token.revoke": (1, RevokeApiToken),
+}
+"""Kind -> (newest known version, class). The one registry of what a payload can be."""
+
+KIND_OF: dict[type[Any], str] = {kind_class: kind for kind, (_, kind_class) in COMMANDS.items()}
+SCHEMA_KNOWN = 1
