@@ -45,7 +45,7 @@ def _refuse_tag(*_: Any) -> Any:
     raise BadMessage("CBOR tags are not accepted")
 
 
-_REFUSED_TAGS = {tag: _refuse_tag for tag in (*range(1100), 43_000, 55_799)}
+_REFUSED_TAGS = dict.fromkeys((*range(1100), 43000, 55799), _refuse_tag)
 """The tags with a decoder built into cbor2, which never reach the tag hook. Date, bignum, regex and cycle are among them."""
 
 

@@ -1,0 +1,184 @@
+"""Everything this program asks of the world, on one page.
+
+Drivers speak to these protocols; the adapters that keep them know one outside thing each (SQLite, UDP, TLS, Docker, the host);
+the simulation and the tests have others. Only `node.py` knows which is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from swarm.model.container import ContainerPlan, ContainerSeen, EngineEvent, EngineInfo, EngineTrouble
+from swarm.model.entry import Entry, HardState, SnapshotMeta
+from swarm.model.ids import ClusterId, NodeId
+
+
+class Clock(Protocol):
+    """Time. Drivers read it once per turn and hand it to cores."""
+
+    def now(self) -> float:
+        """CLOCK_BOOTTIME seconds: runs on while the machine sleeps."""
+
+    def utc(self) -> float:
+        """Wall time, seconds since the epoch; for people only."""
+
+
+# ---- the store ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What must be on disk together. `entries` replace everything from the first one's index on (after `truncate_from`)."""
+
+    number: int
+    entries: tuple[Entry, ...] = ()
+    truncate_from: int = 0
+    """Delete rows at and above this index first; 0 for none."""
+    hard_state: HardState | None = None
+    snapshot: SnapshotMeta | None = None
+    snapshot_data: bytes | None = None
+    """A snapshot replaces rows up to its index (and every row, when it was received from a leader and does not match)."""
+    discard_log: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a store held when it was opened; verified against its checksums."""
+
+    store_generation: int
+    hard_state: HardState
+    entries: tuple[Entry, ...]
+    snapshot: SnapshotMeta | None
+    snapshot_data: bytes | None
+
+
+class Store(Protocol):
+    """Durable log, vote and snapshot. Calls are made by one driver; `write` is the only one that waits for the disk."""
+
+    async def write(self, batches: Sequence[Batch]) -> None:
+        """Write all batches in order in one transaction and sync. Returns only when durable. Raises `StoreFailure`, after which
+        nothing more may be written (a failed fsync is never retried as if it had not happened)."""
+
+    async def probe(self) -> None:
+        """A small durable write, to learn whether the disk still works."""
+
+    async def close(self) -> None:
+        """Finish and release the file."""
+
+
+# ---- peers ----------------------------------------------------------------------------------------------------------------
+
+MessageHandler = Callable[[NodeId, bytes], None]
+"""One-way message: (who sent it, its bytes). Synchronous: queue it and return. Raises only `PeerError` (counted, dropped)."""
+CallHandler = Callable[[NodeId, bytes], Awaitable[bytes]]
+"""A call: returns the answer. An `OperatorError` or `PeerError` raised travels back to the caller."""
+
+
+class Peers(Protocol):
+    """Authenticated streams to the other members, one per pair, many calls in flight."""
+
+    def send(self, to: NodeId, kind: str, payload: bytes) -> bool:
+        """Queue a one-way message; never waits. False when there is no stream or its queue is full: the message is dropped."""
+
+    async def call(self, to: NodeId, kind: str, payload: bytes, *, timeout_s: float) -> bytes:
+        """Ask and wait. Raises `Unreachable` when the answer did not come; whether the peer acted is then unknown."""
+
+    def on_message(self, kind: str, handler: MessageHandler) -> None:
+        """Register the one handler of a kind of one-way message, before the streams start."""
+
+    def on_call(self, kind: str, handler: CallHandler) -> None:
+        """Register the one handler of a kind of call."""
+
+    def connected(self, to: NodeId) -> bool:
+        """Whether a verified stream to that member stands."""
+
+
+class PacketSocket(Protocol):
+    """UDP. Sealing and opening happen above it."""
+
+    async def receive(self) -> list[tuple[bytes, tuple[str, int]]]:
+        """Wait for at least one datagram and drain what is there, at most 64."""
+
+    def send(self, data: bytes, address: tuple[str, int]) -> None:
+        """Send or drop; never waits. Errors of the network are counted, not raised."""
+
+
+
+class Connects(Protocol):
+    """Asks a host's kernel, not its daemon: is somebody there?"""
+
+    async def try_connect(self, address: tuple[str, int], timeout_s: float) -> str:
+        """One TCP connect to the peer port, closed at once: `accepted`, `refused`, `silent` (no SYN-ACK, no RST) or
+        `unreachable` (an ICMP error, or no route)."""
+
+
+# ---- the engine -----------------------------------------------------------------------------------------------------------
+
+
+class EngineError(Exception):
+    """An engine operation failed; `trouble` says how the runner should take it, the text says it to people."""
+
+    def __init__(self, trouble: EngineTrouble, message: str) -> None:
+        super().__init__(message)
+        self.trouble = trouble
+        self.message = message
+
+
+class Engine(Protocol):
+    """The host's container engine. Every operation is idempotent: a call that was abandoned may still finish later.
+
+    All of them raise `EngineError`; none takes longer than its own bound, after which the thread is abandoned.
+    """
+
+    async def info(self) -> EngineInfo:
+        """The engine's description of itself; also the liveness check."""
+
+    async def list(self, cluster_id: ClusterId) -> Sequence[ContainerSeen]:
+        """Every container, running or not, that carries this cluster's and this node's labels."""
+
+    async def create(self, plan: ContainerPlan, registry_auth: dict[str, str] | None) -> str:
+        """Create, or find the one of this name and labels; pulls the image when it is missing. Returns the container's id."""
+
+    async def start(self, container_id: str) -> None:
+        """Start; nothing happens when it runs already."""
+
+    async def stop(self, container_id: str, *, signal: str, grace_s: float) -> None:
+        """Signal, wait up to the grace, kill. Returns when it is down; nothing happens when it is down already."""
+
+    async def remove(self, container_id: str) -> None:
+        """Remove it with its anonymous volumes; nothing happens when it is gone already."""
+
+    async def inspect(self, container_id: str) -> ContainerSeen | None:
+        """Its present state; None when there is no such container."""
+
+    def events(self, cluster_id: ClusterId) -> AsyncIterator[EngineEvent]:
+        """Events of our containers from now on; ends or raises when the engine goes away. The first item may be preceded by
+        a re-list by the caller: events are hints, listing is the truth."""
+
+    def logs(self, container_id: str, *, follow: bool, tail: int | None, since_utc: float) -> AsyncIterator[tuple[str, bytes]]:
+        """(stream name, bytes) chunks of what the container wrote; ends at its end or, following, when it stops."""
+
+
+# ---- the host -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HostLoad:
+    """A look at the host: thousandths used, load per core in thousandths."""
+
+    cpu_used_permille: int
+    memory_used_permille: int
+    disk_used_permille: int
+    load_permille: int
+
+
+class Host(Protocol):
+    """The machine this daemon runs on."""
+
+    def load(self) -> HostLoad:
+        """Read /proc; microseconds."""
+
+    def boot_id(self) -> str:
+        """Differs after every reboot of the host."""
