@@ -1,8 +1,8 @@
 """One cgroup per emulated host, in every hierarchy of the machine: its whole weight, and its freezer.
 
 A host's PID 1 enters `swarm-testnet-0/hN` and then a cgroup namespace, so that inside the host this folder is
-the root: its engine and its daemon make cgroups of any name without meeting those of other hosts. Processes of
-the host itself live in `system` below it, since version 2 allows processes only in leaves.
+the root: its engine and its daemon make cgroups of any name without meeting those of other hosts. Processes
+of the host itself live in `system` below it, since version 2 allows processes only in leaves.
 
 Works with version 1, version 2 and both mounted together. Freezing uses the freezer of either version.
 """
@@ -64,7 +64,7 @@ def create(layout: Layout, host: int) -> list[Path]:
 
 
 def prepare_child(tree: Hierarchy, parent: Path, child: Path) -> None:
-    """Give a new cgroup what it needs to take processes: cpuset values (version 1), controllers (version 2)."""
+    """Give a new cgroup what it needs to take processes: cpuset values in version 1, controllers in 2."""
     if tree.version == 2:
         controllers = (parent / "cgroup.controllers").read_text().split()
         for controller in controllers:
@@ -135,16 +135,18 @@ def thaw(layout: Layout, host: int) -> bool:
 
 def set_frozen(layout: Layout, host: int, *, frozen: bool) -> bool:
     for folder in host_folders(layout, host):
-        old = folder / "freezer.state"
-        new = folder / "cgroup.freeze"
-        if old.exists():
+        if (folder / "freezer.state").exists():
             wanted = "FROZEN" if frozen else "THAWED"
-            old.write_text(wanted)
-            wait_until(
-                lambda: old.read_text().strip() == wanted, timeout_s=5.0, what=f"{folder} to be {wanted}"
-            )
+            (folder / "freezer.state").write_text(wanted)
+            wait_for_text(folder / "freezer.state", wanted)
             return True
-        if new.exists() and (folder / SYSTEM / "cgroup.procs").read_text().strip():
-            new.write_text("1" if frozen else "0")
+        if (folder / "cgroup.freeze").exists() and (folder / SYSTEM / "cgroup.procs").read_text().strip():
+            (folder / "cgroup.freeze").write_text("1" if frozen else "0")
+            wait_for_text(folder / "cgroup.events", f"frozen {int(frozen)}")
             return True
     return False
+
+
+def wait_for_text(path: Path, wanted: str) -> None:
+    """A freeze is asked for, and done a moment later."""
+    wait_until(lambda: wanted in path.read_text(), timeout_s=5.0, what=f"{path} to say {wanted}")

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from testnet import engine, images
+from testnet import demo, engine, images
 from testnet.cluster import Testnet
 from testnet.host import INSIDE_ENVIRONMENT, SWARM, SharedHost, tail
 from testnet.layout import TestnetError
@@ -41,8 +41,6 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="remove everything that `up` made, also after a crash")
     commands.add_parser("status", help="hosts and what runs on them")
     commands.add_parser("demo", help="three hosts, three tasks, a host dies, the work goes on")
-    bench = commands.add_parser("bench", help="measure, and write docs/benchmarks")
-    bench.add_argument("arguments", nargs=argparse.REMAINDER)
     swarm = commands.add_parser("swarm", help="run `swarm ARGS` on a host")
     swarm.add_argument("host", type=int)
     swarm.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -95,13 +93,7 @@ def run(chosen: argparse.Namespace) -> int:
         case "status":
             status(Testnet.attach())
         case "demo":
-            from testnet import demo
-
             return demo.run()
-        case "bench":
-            from testnet import bench
-
-            return bench.main(chosen.arguments)
         case "swarm":
             enter(Testnet.attach(), chosen.host, [str(SWARM), *chosen.arguments])
         case "exec":
@@ -138,9 +130,8 @@ def status(net: Testnet) -> None:
         host = record.hosts[number]
         power = "dead" if not net.alive(number) else "frozen" if host.frozen else "on"
         engine_state = "shared" if record.engine == "shared" else running(net, number, ENGINE)
-        print(
-            f"h{number:<5}{net.address(number):15}{power:8}{engine_state:9}{running(net, number, DAEMON):9}".rstrip()
-        )
+        daemon_state = running(net, number, DAEMON)
+        print(f"h{number:<5}{net.address(number):15}{power:8}{engine_state:9}{daemon_state}")
 
 
 def running(net: Testnet, number: int, name: str) -> str:

@@ -4,8 +4,8 @@
         net.swarm(1, "task", "submit", "testnet/redis:1")
         net.kill(2)
 
-`up` refuses while one is up; `Testnet.attach()` finds that one. Faults that are more than a start or a kill are
-in faults.py. `down` works from the prefix of names alone, so it also clears what a crash left behind.
+`up` refuses while one is up; `Testnet.attach()` finds that one. Faults that are more than a start or a kill
+are in faults.py. `down` works from the prefix of names alone, so it also clears what a crash left behind.
 
 Promises: a method returns when what it names is true (an engine answers, a dead host's processes are gone).
 """
@@ -51,7 +51,7 @@ class Testnet:
         together: bool = False,
         with_images: tuple[str, ...] = images.NAMES,
     ) -> Self:
-        """Bring hosts up; on failure nothing is left of them. `together` founds by one equal line on every host."""
+        """Bring hosts up; on failure nothing is left. `together` founds by one equal line on every host."""
         if not 1 <= hosts <= HOSTS_MAX:
             raise TestnetError(f"cannot bring up {hosts} hosts: choose 1 to {HOSTS_MAX}")
         layout = default_layout(instance)
@@ -224,7 +224,7 @@ class Testnet:
         self.layout.token.write_text(done.stdout.strip() + "\n")
 
     def daemon_arguments(self, number: int, *, together: bool = False) -> list[str]:
-        """Founding, joining and restarting: what follows the addresses and folders on the line of `swarm up`."""
+        """Founding, joining, restarting: what follows addresses and folders on the line of `swarm up`."""
         token = ["--token-file", str(self.layout.token)]
         if together:
             return [*token, "--peers", ",".join(self.address(other) for other in self.hosts)]
@@ -331,7 +331,7 @@ class Testnet:
         faults.heal(self)
 
     def freeze(self, number: int, *, daemon: bool = False, silent: bool = False) -> None:
-        """Stop a host's processes (or its daemon alone) without ending them; `silent` takes its link down too."""
+        """Stop a host's processes (or its daemon alone), not ending them; `silent` takes the link down too."""
         faults.freeze(self, number, daemon=daemon, silent=silent)
 
     def thaw(self, number: int) -> None:

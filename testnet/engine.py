@@ -1,6 +1,7 @@
 """One plain engine for tests that need Docker and nothing else: a testnet of one host without a daemon.
 
-It is nobody's: its own data folder, network and firewall, gone when the block ends, whatever the tests did to it.
+It is nobody's: its own data folder, network and firewall, gone when the block ends, whatever the tests did to
+it.
 """
 
 from __future__ import annotations

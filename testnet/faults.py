@@ -2,11 +2,12 @@
 
 A cut is one firewall rule at the receiver, before anything else sees the packet: the sender notices only
 silence, as with a broken cable, and traffic of containers is covered (the sender's engine gives it the host's
-address). Rules stand in the raw table, which no engine touches. A rate limit is a token bucket at the sender's
-end of its cable. There is no delay here: many kernels lack netem, and a program is delayed best by freezing it.
+address). Rules stand in the raw table, which no engine touches. A rate limit is a token bucket at the
+sender's end of its cable. There is no delay here: many kernels lack netem, and a program is delayed best by
+freezing it.
 
-Promises: `heal` undoes every cut, loss, rate limit and downed link of living hosts; a revived host starts with
-none of its own incoming cuts forgotten (they live in the network namespace, which outlasts a kill).
+Promises: `heal` undoes every cut, loss, rate limit and downed link of living hosts; a revived host starts
+with none of its own incoming cuts forgotten (they live in the network namespace, which outlasts a kill).
 """
 
 from __future__ import annotations

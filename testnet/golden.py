@@ -1,7 +1,7 @@
 """The golden data folder: images loaded once, given to each new host as hard links.
 
-Only what an engine never writes again is linked (the layers); the small files that describe images are copied.
-An engine of another storage driver ignores the folder and is loaded the long way.
+Only what an engine never writes again is linked (the layers); the small files that describe images are
+copied. An engine of another storage driver ignores the folder and is loaded the long way.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def load_into(folder: Path, names: tuple[str, ...]) -> None:
     url = f"unix://{folder}/docker.sock"
     command = [
         "unshare", "-m", "-p", "-f", "--kill-child", "--mount-proc", "--propagation", "private",
-        "dockerd", "--data-root", f"{folder}/root", "--exec-root", f"{folder}/exec", "-p", f"{folder}/docker.pid",
-        "-H", url, "--bridge", "none", "--iptables=false", "--ip-forward=false", "--log-level", "warn",
+        "dockerd", "--data-root", f"{folder}/root", "--exec-root", f"{folder}/exec",
+        "-p", f"{folder}/docker.pid", "-H", url, "--bridge", "none", "--iptables=false", "--ip-forward=false", "--log-level", "warn",
     ]  # fmt: skip
     with (folder / "dockerd.log").open("wb") as log:
         engine = subprocess.Popen(

@@ -1,8 +1,8 @@
 """One emulated host: PID 1, an engine and a swarm daemon, each of which can be killed and started alone.
 
-The host is a set of namespaces (network, PID, mount, UTS, IPC, cgroup) held by PID 1; see host_init.sh. Killing
-PID 1 is a power cut: the kernel kills everything in its PID namespace. The data folder outlives it, so the host
-comes back with its images, containers and the daemon's store.
+The host is a set of namespaces (network, PID, mount, UTS, IPC, cgroup) held by PID 1; see host_init.sh.
+Killing PID 1 is a power cut: the kernel kills everything in its PID namespace. The data folder outlives it,
+so the host comes back with its images, containers and the daemon's store.
 
 Promises: what is started here carries its pid and start time into the record; nothing runs with the caller's
 proxy settings; a container's engine and the swarm daemon never share a process with the caller.

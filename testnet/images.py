@@ -1,12 +1,13 @@
 """The images of the testnet, made on the spot from Debian packages, since no registry may be reachable.
 
-mmdebstrap unpacks the packages of each recipe (no package script runs, so the recipe adds what they would have
-made); the result becomes a one-layer image in the archive format that `docker load` reads, kept in the cache under
-a hash of its recipe. The same archive gives the same image id on every engine.
+mmdebstrap unpacks the packages of each recipe (no package script runs, so the recipe adds what they would
+have made); the result becomes a one-layer image in the archive format that `docker load` reads, kept in the
+cache under a hash of its recipe. The same archive gives the same image id on every engine.
 
-Loading 250 MB into each of twenty engines would take minutes. So the images are loaded once, into a golden data
-folder, and a new host's engine starts on hard links to its layers: layers are never written to, a container's
-changes go to a layer of its own. What is missing after that (another storage driver) is loaded the long way.
+Loading 250 MB into each of twenty engines would take minutes. So the images are loaded once, into a golden
+data folder, and a new host's engine starts on hard links to its layers: layers are never written to, a
+container's changes go to a layer of its own. What is missing after that (another storage driver) is loaded
+the long way.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A machine may hold several testnets (a demo that a person left running, and the one of the test run), so each
 has an instance number. It chooses the prefix of every kernel object (`swt0-h1`), the subnet (10.77.0.0/24 for
-instance 0, 10.78.0.0/24 for 1) and the folder of state. `down` removes what carries the prefix, whether or not
-the records of it survived.
+instance 0, 10.78.0.0/24 for 1) and the folder of state. `down` removes what carries the prefix, whether or
+not the records of it survived.
 
 Promises: two instances share no name, address or folder; nothing lies inside the repository.
 """

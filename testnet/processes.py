@@ -1,8 +1,9 @@
 """Processes by pid and start time, and the whole of what runs on an emulated host.
 
-A pid alone is no name: it is reused. Every process is recorded with its start time, and a signal goes out only
-if both still match. What runs on a host is found from the kernel, not from records: the descendants of its
-PID 1, and whatever else lives in its PID namespace (a process that entered from outside has an outside parent).
+A pid alone is no name: it is reused. Every process is recorded with its start time, and a signal goes out
+only if both still match. What runs on a host is found from the kernel, not from records: the descendants of
+its PID 1, and whatever else lives in its PID namespace (a process that entered from outside has an outside
+parent).
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def with_descendants(roots: Iterable[int], stats: list[Stat]) -> list[Process]:
 
 
 def processes_of_host(init: Process) -> list[Process]:
-    """All processes of the host whose PID 1 is `init`, its containers' ones included, `init` itself excluded."""
+    """All processes of the host whose PID 1 is `init`, its containers' included, `init` excluded."""
     if not init.alive():
         return []
     stats = all_stats()

@@ -1,7 +1,8 @@
-"""Daemons that share the machine's one engine, for a laptop: no root, no namespaces, no faults of the network.
+"""Daemons that share the machine's one engine, for a laptop: no root, no namespaces, no faults of the
+network.
 
-Each daemon has a loopback address (127.77.0.11 on) and folders of its own; their containers are told apart by the
-labels that every daemon gives its own. A host's death is the daemon's death together with its containers.
+Each daemon has a loopback address (127.77.0.11 on) and folders of its own; their containers are told apart by
+the labels that every daemon gives its own. A host's death is the daemon's death together with its containers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from testnet.host import answers
 from testnet.layout import Layout, TestnetError
 from testnet.state import DAEMON, HostRecord, Record
 
-LABEL_NODE_NAME = "swarm.node"  # given by the daemons to every container they start
+LABEL_TASK_NAME = "swarm.task"  # given by the daemons to every container they start
 LABEL_CLUSTER = "swarm.cluster"
 
 

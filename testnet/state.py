@@ -1,7 +1,7 @@
 """The record of a testnet that is up: which hosts, which processes, in a file beside their data.
 
-Every command reads it, changes it under a lock and writes it whole, so commands may run at the same time. It is
-a convenience: `down` also works without it.
+Every command reads it, changes it under a lock and writes it whole, so commands may run at the same time. It
+is a convenience: `down` also works without it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class HostRecord:
 
 @dataclass(slots=True)
 class Record:
-    """One testnet. `engine` is own (an engine per host) or shared (the machine's); `engine_url` is the shared one."""
+    """One testnet. `engine` is own (one per host) or shared (the machine's, at `engine_url`)."""
 
     engine: str
     engine_url: str = ""

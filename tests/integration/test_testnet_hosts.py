@@ -1,4 +1,4 @@
-"""The testnet's own claims: its hosts behave like hosts, its faults like faults, and it leaves nothing behind."""
+"""The testnet's own claims: its hosts behave like hosts, its faults like faults, it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from testnet import cgroups, network
 from testnet.cluster import Testnet
 from testnet.engine import reserved_instance
 from testnet.layout import TestnetError
+from testnet.observer import Observer, boottime_s
 from testnet.processes import wait_until
 
 pytestmark = pytest.mark.testnet
@@ -129,9 +130,13 @@ def test_a_published_port_is_reached_from_other_hosts_until_their_cable_is_cut(n
 
 
 def test_a_one_way_cut_silences_one_direction_only(net: Testnet) -> None:
-    watch = "import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 7001)); s.settimeout(1)\n"
-    watch += "print('bound', flush=True)\ntry: print(s.recv(9))\nexcept TimeoutError: print('silent')"
-    shout = "import socket,sys; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'hello', (sys.argv[1], 7001))"
+    datagrams = "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)\n"
+    watch = datagrams + (
+        "s.bind(('', 7001)); print('bound', flush=True)\n"
+        "try: print(s.recv(9))\n"
+        "except TimeoutError: print('silent')"
+    )
+    shout = datagrams + "s.sendto(b'hello', (sys.argv[1], 7001))"
     net.cut(1, 2, one_way=True)
     heard = {}
     for source, target in ((1, 2), (2, 1)):
@@ -215,3 +220,25 @@ def test_down_leaves_nothing_even_without_its_record_and_with_a_dead_and_a_froze
         assert not any((tree.path / net.layout.cgroup).exists() for tree in cgroups.hierarchies())
         assert not any(init.alive() for init in inits)
         assert str(net.layout.state) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_the_observer_sees_what_ran_through_an_engine_crash_and_a_power_cut(net: Testnet) -> None:
+    start(net, 1, "early")
+    try:
+        with Observer(net) as observer:
+            start(net, 2, "doomed")
+            observer.wait_for(lambda seen: seen.running("doomed"), timeout_s=5, what="the start to be seen")
+            assert observer.running("early")
+            net.crash_engine(1)
+            net.restart_engine(1)
+            before = boottime_s()
+            net.kill(2)
+            observer.wait_for(lambda seen: not seen.running("doomed"), timeout_s=5, what="the end to be seen")
+            (doomed,) = observer.intervals("doomed")
+            (early,) = observer.intervals("early")
+            assert doomed.end_s is not None
+            assert before <= doomed.end_s <= boottime_s()
+            assert early.end_s is None, "a crash of its engine ended no container"
+            assert observer.copies_max("early") == 1
+    finally:
+        remove(net, 1, "early")
