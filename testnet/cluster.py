@@ -331,7 +331,7 @@ class Testnet:
         faults.heal(self)
 
     def freeze(self, number: int, *, daemon: bool = False, silent: bool = False) -> None:
-        """Stop a host's processes (or its daemon alone), not ending them; `silent` takes the link down too."""
+        """Stop a host's processes, or its daemon's alone; `silent` takes the link down too."""
         faults.freeze(self, number, daemon=daemon, silent=silent)
 
     def thaw(self, number: int) -> None:

@@ -41,9 +41,7 @@ TASKS = (
 
 def run() -> int:
     """The whole demonstration; leaves the cluster up. A TestnetError says which step failed."""
-    print(
-        "A cluster of three hosts on this machine, each with its own Docker Engine. No control plane, no registry.\n"
-    )
+    print("Three hosts on this machine, each with its own Docker Engine. No control plane, no registry.\n")
     with step("bring three hosts up and make one cluster of them"):
         net = Testnet.up(hosts=3)
     leader = net.leader()

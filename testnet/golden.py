@@ -45,7 +45,8 @@ def load_into(folder: Path, names: tuple[str, ...]) -> None:
     command = [
         "unshare", "-m", "-p", "-f", "--kill-child", "--mount-proc", "--propagation", "private",
         "dockerd", "--data-root", f"{folder}/root", "--exec-root", f"{folder}/exec",
-        "-p", f"{folder}/docker.pid", "-H", url, "--bridge", "none", "--iptables=false", "--ip-forward=false", "--log-level", "warn",
+        "-p", f"{folder}/docker.pid", "-H", url, "--log-level", "warn",
+        "--bridge", "none", "--iptables=false", "--ip-forward=false",
     ]  # fmt: skip
     with (folder / "dockerd.log").open("wb") as log:
         engine = subprocess.Popen(

@@ -108,7 +108,10 @@ class Host:
         )  # fmt: skip
         if done.returncode:
             raise TestnetError(f"cannot start {command[0]} on {self.name}: {done.stderr.strip()}")
-        return outside_pid(inner_pid=int(done.stdout), init=init)
+        try:
+            return outside_pid(inner_pid=int(done.stdout), init=init)
+        except TestnetError:
+            raise TestnetError(f"{command[0]} ended at once on {self.name}: {tail(log)}") from None
 
     def start_engine(self, init: Process) -> Process:
         """Start dockerd on the host's own data; returns at once, `wait_for_engine` waits."""

@@ -19,8 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
