@@ -49,7 +49,8 @@ ensure_host_tools() {
     local wanted=() program package
     for program in dockerd:docker.io ip:iproute2 iptables:iptables tc:iproute2 mmdebstrap:mmdebstrap nsenter:util-linux; do
         package=${program#*:}
-        command -v "${program%%:*}" > /dev/null || [ -x "/usr/sbin/${program%%:*}" ] || wanted+=("$package")
+        command -v "${program%%:*}" > /dev/null || [ -x "/usr/sbin/${program%%:*}" ] || [[ " ${wanted[*]} " == *" $package "* ]] ||
+            wanted+=("$package")
     done
     if [ -d /sys/kernel/security/apparmor ] && ! command -v apparmor_parser > /dev/null; then
         wanted+=(apparmor) # an engine on such a kernel wants to load its profile
