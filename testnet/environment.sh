@@ -46,11 +46,11 @@ install_packages() {
 
 # What emulated hosts need: an engine, namespaces, a firewall, and Debian packages to make images from.
 ensure_host_tools() {
-    local wanted=() program package
+    local wanted=() program package found
     for program in dockerd:docker.io ip:iproute2 iptables:iptables tc:iproute2 mmdebstrap:mmdebstrap nsenter:util-linux; do
         package=${program#*:}
-        command -v "${program%%:*}" > /dev/null || [ -x "/usr/sbin/${program%%:*}" ] || [[ " ${wanted[*]} " == *" $package "* ]] ||
-            wanted+=("$package")
+        found=$(PATH=$PATH:/usr/sbin:/sbin command -v "${program%%:*}") || true
+        [ -n "$found" ] || [[ " ${wanted[*]} " == *" $package "* ]] || wanted+=("$package")
     done
     if [ -d /sys/kernel/security/apparmor ] && ! command -v apparmor_parser > /dev/null; then
         wanted+=(apparmor) # an engine on such a kernel wants to load its profile

@@ -53,7 +53,11 @@ def chain_rules(layout: Layout) -> str:
 
 
 def create_host(layout: Layout, host: int) -> None:
-    """A network namespace with eth0 on the bridge. The default route is there because dockerd wants one."""
+    """A network namespace with eth0 on the bridge.
+
+    The default route is there because dockerd wants one; the rules keep it from being used, so that whatever
+    is not on a network of the host fails at once instead of waiting for an answer.
+    """
     name = layout.namespace(host)
     run("ip", "netns", "add", name)
     run("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
@@ -63,6 +67,8 @@ def create_host(layout: Layout, host: int) -> None:
         f"addr add {layout.address(host)}/24 dev eth0",
         "link set eth0 up",
         f"route add default via {layout.gateway}",
+        "rule add pref 100 lookup main suppress_prefixlength 0",
+        "rule add pref 101 unreachable",
     ]
     run("ip", "-n", name, "-batch", "-", text="\n".join(commands))
 
