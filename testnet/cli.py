@@ -31,12 +31,8 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="bring hosts up")
     up.add_argument("--hosts", type=int, default=3, metavar="N")
-    up.add_argument(
-        "--engine", choices=("own", "shared"), default="own", help="one per host, or the machine's"
-    )
-    up.add_argument(
-        "--together", action="store_true", help="found the cluster by the same line on every host"
-    )
+    up.add_argument("--engine", choices=("own", "shared"), default="own", help="one per host, or the machine's")
+    up.add_argument("--together", action="store_true", help="found the cluster by the same line on every host")
     up.add_argument("--no-daemons", action="store_true", help="hosts and engines only")
     commands.add_parser("down", help="remove everything that `up` made, also after a crash")
     commands.add_parser("status", help="hosts and what runs on them")
@@ -51,9 +47,7 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=HELP[name]).add_argument("host", type=int)
     freeze = commands.add_parser("freeze", help="stop all processes of a host without ending them")
     freeze.add_argument("host", type=int)
-    freeze.add_argument(
-        "--seconds", type=float, metavar="S", help="thaw it after S seconds; without: until `thaw`"
-    )
+    freeze.add_argument("--seconds", type=float, metavar="S", help="thaw it after S seconds; without: until `thaw`")
     freeze.add_argument("--daemon", action="store_true", help="the swarm daemon alone")
     freeze.add_argument("--silent", action="store_true", help="take the host's link down too")
     cut = commands.add_parser("cut", help="cut two hosts off from each other")
@@ -65,9 +59,7 @@ def parser() -> argparse.ArgumentParser:
     logs.add_argument("host", type=int)
     logs.add_argument("--engine", action="store_true", help="the Docker Engine's instead")
     logs.add_argument("-f", "--follow", action="store_true")
-    runner = commands.add_parser(
-        "with-engine", help="run a command with a plain engine of our own (for tests)"
-    )
+    runner = commands.add_parser("with-engine", help="run a command with a plain engine of our own (for tests)")
     runner.add_argument("arguments", nargs=argparse.REMAINDER)
     return whole
 

@@ -87,9 +87,7 @@ class Testnet:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
         self.down()
 
     # What is there
@@ -109,9 +107,7 @@ class Testnet:
     def host(self, number: int) -> Host:
         record = self.record
         if number not in record.hosts:
-            raise TestnetError(
-                f"there is no host {number}: this testnet has {', '.join(map(str, sorted(record.hosts)))}"
-            )
+            raise TestnetError(f"there is no host {number}: this testnet has {', '.join(map(str, sorted(record.hosts)))}")
         if record.engine == "shared":
             return SharedHost(self.layout, number, record.engine_url)
         return Host(self.layout, number)
@@ -150,9 +146,7 @@ class Testnet:
     ) -> subprocess.CompletedProcess[str]:
         """Run any command inside a host."""
         host = self.host(number)
-        return host.run(
-            self.init(number), list(command), text=text, timeout_s=timeout_s, environment=environment
-        )
+        return host.run(self.init(number), list(command), text=text, timeout_s=timeout_s, environment=environment)
 
     def swarm(
         self, number: int, *arguments: str, text: str | None = None, timeout_s: float = 60.0
@@ -164,9 +158,7 @@ class Testnet:
         """The parsed output of `swarm ARGUMENTS -o json`; TestnetError quotes what a failing command said."""
         done = self.swarm(number, *arguments, "-o", "json", timeout_s=timeout_s)
         if done.returncode:
-            raise TestnetError(
-                f"`swarm {' '.join(arguments)}` on host {number} failed: {done.stderr.strip()}"
-            )
+            raise TestnetError(f"`swarm {' '.join(arguments)}` on host {number} failed: {done.stderr.strip()}")
         return json.loads(done.stdout)
 
     # Starting
@@ -175,16 +167,10 @@ class Testnet:
         """Make the network, boot every host and start every engine, with the images in it."""
         network.require_tools()
         store = golden.golden_store(with_images) if with_images else None
-        state.save(
-            self.layout, Record(engine="own", hosts={n: HostRecord(number=n) for n in range(1, count + 1)})
-        )
+        state.save(self.layout, Record(engine="own", hosts={n: HostRecord(number=n) for n in range(1, count + 1)}))
         network.create_bridge(self.layout)
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-            list(
-                pool.map(
-                    lambda number: self.first_boot(number, count, store, with_images), range(1, count + 1)
-                )
-            )
+            list(pool.map(lambda number: self.first_boot(number, count, store, with_images), range(1, count + 1)))
 
     def first_boot(self, number: int, count: int, store: Path | None, with_images: tuple[str, ...]) -> None:
         host = self.host(number)
@@ -245,9 +231,7 @@ class Testnet:
         if daemon is not None:
             self.host(number).wait_for_daemon(self.init(number), daemon)
 
-    def wait_for_nodes(
-        self, numbers: list[int], *, seen_by: int | None = None, timeout_s: float = 60.0
-    ) -> None:
+    def wait_for_nodes(self, numbers: list[int], *, seen_by: int | None = None, timeout_s: float = 60.0) -> None:
         """Wait until the nodes of these hosts are alive in the eyes of one of them, and there is a leader."""
         observer = numbers[0] if seen_by is None else seen_by
         wanted = {f"h{number}" for number in numbers}
@@ -341,17 +325,17 @@ class Testnet:
 
     def down(self) -> None:
         """Remove everything this testnet made, whether or not its record is whole."""
-        recorded = self.recorded_processes()
-        own = recorded is None or recorded.engine == "own"
-        if recorded is not None and not own:
-            shared.remove(self.layout, recorded)
-        if own and not network.present(self.layout) and not self.layout.state.exists():
+        if not self.layout.state.exists() and not network.present(self.layout):
             return
-        if own:
+        recorded = self.surviving_record()
+        if network.present(self.layout):
             self.end_hosts(recorded)
-        shutil.rmtree(self.layout.state, ignore_errors=False) if self.layout.state.exists() else None
+        else:
+            shared.remove(self.layout, recorded)
+        if self.layout.state.exists():
+            shutil.rmtree(self.layout.state)
 
-    def recorded_processes(self) -> Record | None:
+    def surviving_record(self) -> Record | None:
         try:
             return state.load(self.layout)
         except (TestnetError, ValueError, KeyError, TypeError):
@@ -361,11 +345,7 @@ class Testnet:
         """Kill by record, then by network namespace until none is left, then remove names."""
         for folder in network.host_numbers(self.layout):
             cgroups.thaw(self.layout, folder)
-        processes = [
-            process
-            for host in (recorded.hosts.values() if recorded else ())
-            for process in host.processes.values()
-        ]
+        processes = [process for host in (recorded.hosts.values() if recorded else ()) for process in host.processes.values()]
         for process in processes:
             process.send(9)
         for name in network.namespace_names(self.layout):

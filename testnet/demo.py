@@ -47,9 +47,7 @@ def run() -> int:
     leader = net.leader()
     print(f"      every host runs the same `swarm up`; h{leader} leads at present\n")
     for number, name, arguments in TASKS:
-        with step(
-            f"submit {name} through h{number}: {shown(['task', 'submit', '--name', name, *arguments])}"
-        ):
+        with step(f"submit {name} through h{number}: {shown(['task', 'submit', '--name', name, *arguments])}"):
             checked(net, number, "task", "submit", "--name", name, *arguments)
     print()
     for name in ("cache", "web", "primes"):
@@ -58,9 +56,7 @@ def run() -> int:
     moved = [name for name, node in placement(net, seen_by=victim).items() if node == victim]
     survivors = [number for number in net.hosts if number != victim]
     seen_by = survivors[0]
-    print(
-        f"\nh{victim} leads the cluster and runs {' and '.join(moved) or 'nothing'}. Now its power is cut.\n"
-    )
+    print(f"\nh{victim} leads the cluster and runs {' and '.join(moved) or 'nothing'}. Now its power is cut.\n")
     with step(f"kill h{victim}: its engine, its containers and its daemon are gone at once"):
         net.kill(victim)
     with step(f"wait until all the work runs on {' and '.join(f'h{number}' for number in survivors)}"):
@@ -96,9 +92,7 @@ def shown(arguments: list[str]) -> str:
 def checked(net: Testnet, number: int, *arguments: str) -> str:
     done = net.swarm(number, *arguments)
     if done.returncode:
-        raise TestnetError(
-            f"`{shown(list(arguments))}` on h{number} failed:\n{done.stderr.strip() or done.stdout.strip()}"
-        )
+        raise TestnetError(f"`{shown(list(arguments))}` on h{number} failed:\n{done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
 
 
@@ -143,16 +137,12 @@ def show_answer(net: Testnet, name: str, *, seen_by: int) -> None:
     """Ask a task something and print what it says."""
     number = placement(net, seen_by=seen_by).get(name)
     if number is None:
-        raise TestnetError(
-            f"the task {name} does not run: `./testnet/run swarm {seen_by} task inspect {name}` says why"
-        )
+        raise TestnetError(f"the task {name} does not run: `./testnet/run swarm {seen_by} task inspect {name}` says why")
     address = net.address(number)
     if name == "cache":
         print(f"      cache on h{number}: redis at {address}:6379 says {ask_redis(address)}")
     elif name == "web":
-        print(
-            f"      web on h{number}: http://{address}:8080/ says {' / '.join(ask_web(address).splitlines())}"
-        )
+        print(f"      web on h{number}: http://{address}:8080/ says {' / '.join(ask_web(address).splitlines())}")
     else:
         wait_until(
             lambda: net.swarm(seen_by, "task", "logs", name).stdout.strip(),

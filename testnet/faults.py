@@ -15,7 +15,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from testnet import cgroups, network, state
+from testnet import cgroups, network, shared, state
 from testnet.layout import TestnetError
 from testnet.processes import processes_of_host, wait_until
 from testnet.state import DAEMON
@@ -29,6 +29,7 @@ def kill(net: Testnet, number: int) -> None:
         raise TestnetError(f"host {number} is dead already: `./testnet/run revive {number}` brings it back")
     if net.record.engine == "shared":
         net.crash_daemon(number)
+        shared.kill_containers(net.layout, net.record, number)
         return
     init = net.init(number)
     doomed = processes_of_host(init)
@@ -59,9 +60,7 @@ def revive(net: Testnet, number: int, *, wait: bool) -> None:
 
 def require_own_engine(net: Testnet, what: str) -> None:
     if net.record.engine == "shared":
-        raise TestnetError(
-            f"`{what}` needs hosts with engines of their own: bring the testnet up without --engine shared"
-        )
+        raise TestnetError(f"`{what}` needs hosts with engines of their own: bring the testnet up without --engine shared")
 
 
 def cut(net: Testnet, first: int, second: int, *, one_way: bool) -> None:
@@ -104,9 +103,7 @@ def heal(net: Testnet) -> None:
     for number in net.hosts:
         inside = ["ip", "netns", "exec", net.layout.namespace(number)]
         network.run(*inside, "iptables", "-w", "-t", "raw", "-F", "PREROUTING")
-        network.run(
-            "tc", "-n", net.layout.namespace(number), *["qdisc", "del", "dev", "eth0", "root"], check=False
-        )
+        network.run("tc", "-n", net.layout.namespace(number), *["qdisc", "del", "dev", "eth0", "root"], check=False)
         if net.alive(number):
             network.set_link(net.layout, number, up=True)
 

@@ -49,9 +49,7 @@ def load_into(folder: Path, names: tuple[str, ...]) -> None:
         "--bridge", "none", "--iptables=false", "--ip-forward=false",
     ]  # fmt: skip
     with (folder / "dockerd.log").open("wb") as log:
-        engine = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+        engine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         try:
             wait_until(
                 lambda: answers(url.removeprefix("unix://"), "/_ping") or engine.poll() is not None,

@@ -59,19 +59,13 @@ class Host:
         cgroups.create(self.layout, self.number)
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
-        triples = [
-            part
-            for tree in cgroups.hierarchies()
-            for part in (str(tree.path), str(tree.version), tree.options)
-        ]
+        triples = [part for tree in cgroups.hierarchies() for part in (str(tree.path), str(tree.version), tree.options)]
         command = [
             "unshare", "-m", "-u", "-i", "-p", "-C", "-f", "--mount-proc", "--propagation", "private",
             str(REPOSITORY / "testnet/host_init.sh"), self.name, str(self.folder), *triples,
         ]  # fmt: skip
         namespace = f"--net=/run/netns/{self.layout.namespace(self.number)}"
-        script = (
-            f"{cgroups.join_command(self.layout, self.number)} exec nsenter {namespace} {shlex.join(command)}"
-        )
+        script = f"{cgroups.join_command(self.layout, self.number)} exec nsenter {namespace} {shlex.join(command)}"
         log = self.folder / "init.log"
         with log.open("ab") as output:
             launcher = subprocess.Popen(
@@ -92,9 +86,7 @@ class Host:
     def enter(self, init: Process) -> list[str]:
         """The command that enters all namespaces of the host."""
         if not init.alive():
-            raise TestnetError(
-                f"host {self.number} is dead: `./testnet/run revive {self.number}` brings it back"
-            )
+            raise TestnetError(f"host {self.number} is dead: `./testnet/run revive {self.number}` brings it back")
         return ["nsenter", "-t", str(init.pid), "-m", "-u", "-i", "-n", "-p", "-C", "--"]
 
     def spawn(self, init: Process, command: list[str], log: Path) -> Process:

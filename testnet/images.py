@@ -178,9 +178,7 @@ def unpack_packages(recipe: Recipe, layer: Path) -> None:
         "mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(recipe.packages)}",
         release(), str(layer), *own,
     ]  # fmt: skip
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "SOURCE_DATE_EPOCH": "0"}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "SOURCE_DATE_EPOCH": "0"})
     if done.returncode:
         raise TestnetError(f"mmdebstrap could not make {recipe.name}: {done.stderr.strip()[-1500:]}")
 
@@ -191,11 +189,7 @@ def write_layer(recipe: Recipe, packages: Path, layer: Path) -> None:
         entries = {entry.name.removeprefix("./").rstrip("/"): entry for entry in source.getmembers()}
         written = set()
         for name, entry in sorted(entries.items()):
-            if (
-                name
-                and not is_unwanted(f"{name}/" if entry.isdir() else name)
-                and name not in dict_of_files(recipe)
-            ):
+            if name and not is_unwanted(f"{name}/" if entry.isdir() else name) and name not in dict_of_files(recipe):
                 copy_entry(source, entry, target, name)
                 written.add(name)
         for folder in (*FOLDERS, *recipe.folders):
@@ -231,9 +225,7 @@ def dict_of_files(recipe: Recipe) -> dict[str, tuple[str, int]]:
     return own | {path: (content, mode) for path, content, mode in recipe.files}
 
 
-def links_to_add(
-    source: tarfile.TarFile, entries: dict[str, tarfile.TarInfo], written: set[str]
-) -> dict[str, str]:
+def links_to_add(source: tarfile.TarFile, entries: dict[str, tarfile.TarInfo], written: set[str]) -> dict[str, str]:
     """Every applet of busybox that no package brings, and /lib and the like where packages use /usr alone."""
     links = {
         top: f"usr/{top}"

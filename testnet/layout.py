@@ -84,9 +84,7 @@ def default_layout(instance: int | None = None) -> Layout:
     chosen = os.environ.get("TESTNET_STATE") if instance is None else None
     state = Path(chosen or f"/var/tmp/swarm-testnet{suffix}").resolve()
     if state.is_relative_to(REPOSITORY) or state.is_relative_to("/run"):
-        raise TestnetError(
-            f"the state folder {state} lies in the repository or under /run: set TESTNET_STATE elsewhere"
-        )
+        raise TestnetError(f"the state folder {state} lies in the repository or under /run: set TESTNET_STATE elsewhere")
     return Layout(instance=number, state=state)
 
 

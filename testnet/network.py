@@ -122,9 +122,7 @@ def present(layout: Layout) -> bool:
 def require_tools() -> None:
     """TestnetError when hosts cannot be made here: not root, or a tool is missing."""
     if os.geteuid() != 0:
-        raise TestnetError(
-            "emulated hosts need root: run this with sudo, or use `up --engine shared` with your Docker"
-        )
+        raise TestnetError("emulated hosts need root: run this with sudo, or use `up --engine shared` with your Docker")
     tools = (
         "ip",
         "iptables",
@@ -138,6 +136,4 @@ def require_tools() -> None:
     )
     missing = [tool for tool in tools if shutil.which(tool) is None]
     if missing:
-        raise TestnetError(
-            f"missing programs: {', '.join(missing)}; on Debian ./testnet/run installs them as root"
-        )
+        raise TestnetError(f"missing programs: {', '.join(missing)}; on Debian ./testnet/run installs them as root")

@@ -112,9 +112,7 @@ class Observer:
         edges = [since_s, *(at_s for at_s, _ in self.copies(task) if since_s < at_s < until_s), until_s]
         intervals = self.intervals(task)
         return sum(
-            later - earlier
-            for earlier, later in pairwise(edges)
-            if not any(interval.covers(earlier) for interval in intervals)
+            later - earlier for earlier, later in pairwise(edges) if not any(interval.covers(earlier) for interval in intervals)
         )
 
     def wait_for(self, condition: Callable[[Self], object], *, timeout_s: float, what: str) -> None:
@@ -207,9 +205,7 @@ class Watch:
             self.observer.note_start(seen)
         elif event["Action"] == "die":
             code = attributes.get("exitCode", "")
-            self.observer.note_end(
-                self.number, container, at_s=at_s, exit_code=int(code) if code.isdigit() else None
-            )
+            self.observer.note_end(self.number, container, at_s=at_s, exit_code=int(code) if code.isdigit() else None)
 
     def ask_kernel(self) -> None:
         """With the engine away, end the intervals whose container has no process left."""

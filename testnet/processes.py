@@ -116,11 +116,7 @@ def processes_of_host(init: Process) -> list[Process]:
 def processes_in_network(inode: int) -> list[Process]:
     """All processes whose network namespace is the given one: how leftovers are found without any record."""
     stats = all_stats()
-    return [
-        Process(pid=stat.pid, start_ticks=stat.start_ticks)
-        for stat in stats
-        if namespace_of(stat.pid, "net") == inode
-    ]
+    return [Process(pid=stat.pid, start_ticks=stat.start_ticks) for stat in stats if namespace_of(stat.pid, "net") == inode]
 
 
 def outside_pid(*, inner_pid: int, init: Process) -> Process:
@@ -141,9 +137,7 @@ def innermost_pid(pid: int) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
-def wait_until(
-    condition: Callable[[], object], *, timeout_s: float, what: str, interval_s: float = 0.01
-) -> None:
+def wait_until(condition: Callable[[], object], *, timeout_s: float, what: str, interval_s: float = 0.01) -> None:
     """Poll until the condition holds; raises TestnetError naming `what` when it does not in time."""
     give_up = time.clock_gettime(time.CLOCK_BOOTTIME) + timeout_s
     while not condition():

@@ -44,9 +44,7 @@ def load(layout: Layout) -> Record:
     try:
         raw = json.loads(layout.record.read_text())
     except FileNotFoundError:
-        raise TestnetError(
-            f"no testnet is up in {layout.state}: start one with `./testnet/run up --hosts 3`"
-        ) from None
+        raise TestnetError(f"no testnet is up in {layout.state}: start one with `./testnet/run up --hosts 3`") from None
     hosts = {}
     for entry in raw["hosts"]:
         processes = {name: Process(**value) for name, value in entry["processes"].items()}

@@ -132,9 +132,7 @@ def test_a_published_port_is_reached_from_other_hosts_until_their_cable_is_cut(n
 def test_a_one_way_cut_silences_one_direction_only(net: Testnet) -> None:
     datagrams = "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)\n"
     watch = datagrams + (
-        "s.bind(('', 7001)); print('bound', flush=True)\n"
-        "try: print(s.recv(9))\n"
-        "except TimeoutError: print('silent')"
+        "s.bind(('', 7001)); print('bound', flush=True)\ntry: print(s.recv(9))\nexcept TimeoutError: print('silent')"
     )
     shout = datagrams + "s.sendto(b'hello', (sys.argv[1], 7001))"
     net.cut(1, 2, one_way=True)
@@ -176,9 +174,7 @@ def test_containers_outlive_a_crash_of_their_engine(net: Testnet) -> None:
     _, before = status(net, 1, "survivor")
     try:
         net.crash_engine(1)
-        wait_until(
-            lambda: reaches(net, 2, 1), timeout_s=10, what="the container to answer without its engine"
-        )
+        wait_until(lambda: reaches(net, 2, 1), timeout_s=10, what="the container to answer without its engine")
         net.restart_engine(1)
         assert status(net, 1, "survivor") == ("running", before)
     finally:
@@ -242,3 +238,21 @@ def test_the_observer_sees_what_ran_through_an_engine_crash_and_a_power_cut(net:
             assert observer.copies_max("early") == 1
     finally:
         remove(net, 1, "early")
+
+
+def test_on_a_shared_engine_down_removes_the_containers_of_its_own_nodes_only(
+    net: Testnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", net.engine(3))
+    with reserved_instance() as instance:
+        laptop = Testnet.up(hosts=2, instance=instance, engine="shared", daemons=False, with_images=IMAGES)
+        client = net.docker(3)
+        try:
+            for name, address in (("ours", laptop.address(2)), ("theirs", "10.0.0.1")):
+                client.containers.create("testnet/busybox:1", name=name, environment={"SWARM_NODE_ADDRESS": address})
+            laptop.down()
+            assert [container.name for container in client.containers.list(all=True)] == ["theirs"]
+        finally:
+            client.containers.get("theirs").remove()
+            client.close()
+        assert not laptop.layout.state.exists()
