@@ -1,0 +1,167 @@
+"""Everything the API needs from the node it runs in, on one page. `swarm/node.py` keeps this protocol; tests have another.
+
+The API holds no state of its own: it reads the replicated catalog and gossip's view, and sends commands. Reads are synchronous
+and cheap (the mappings are the catalog's own, read-only, good until the next await); what can suspend is `async`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from swarm.model.assignment import Assignment
+from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
+from swarm.model.liveness import EngineState, MemberView
+from swarm.model.node import Node
+from swarm.model.resources import Resources
+from swarm.model.task import Task
+
+
+class ApiTokenRecord(Protocol):
+    """An API token as the catalog keeps it."""
+
+    @property
+    def secret_sha256(self) -> bytes: ...
+    @property
+    def note(self) -> str: ...
+
+
+class CatalogRead(Protocol):
+    """The catalog, read only, as applied on this node."""
+
+    @property
+    def cluster_id(self) -> ClusterId: ...
+    @property
+    def nodes(self) -> Mapping[NodeId, Node]: ...
+    @property
+    def tasks(self) -> Mapping[TaskId, Task]: ...
+    @property
+    def assignments(self) -> Mapping[str, Assignment]: ...
+    @property
+    def reserved(self) -> Mapping[NodeId, Resources]: ...
+    @property
+    def api_tokens(self) -> Mapping[str, ApiTokenRecord]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """One thing the log decided. Several may share an index: they come from one entry, in a fixed order."""
+
+    index: int
+    time_utc: float
+    kind: str
+    """A stable word: `task.submitted`, `task.assigned`, `task.phase`, `node.admitted`, `node.verdict`, ..."""
+    text: str
+    """One line for people."""
+    node_id: str = ""
+    task_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsensusStatus:
+    """Where this node stands in the log."""
+
+    role: str
+    """`leader`, `follower`, `candidate` or `learner`."""
+    term: int
+    leader_id: NodeId | None
+    """Whom this node believes to lead; None when nobody in reach does."""
+    last_index: int
+    commit_index: int
+    applied_index: int
+    voters: tuple[NodeId, ...]
+    lease_valid: bool
+    """Only ever true on a leader."""
+    leader_contact_age_s: float
+    """Seconds since the leader was last heard (0 on a leader inside its lease; infinite when never)."""
+    stopped_at: str = ""
+    """Why applying stopped (an entry of a newer schema), or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a task waits: in one line, and for each node what speaks against it."""
+
+    summary: str
+    nodes: tuple[tuple[NodeId, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """A piece of what a container wrote. `stream` is `stdout` or `stderr`; `data` need not end at a line."""
+
+    stream: str
+    data: bytes
+
+
+class NodeFace(Protocol):
+    """The node, seen from its API."""
+
+    @property
+    def node_id(self) -> NodeId: ...
+
+    @property
+    def catalog(self) -> CatalogRead: ...
+
+    def members(self) -> Mapping[NodeId, MemberView]:
+        """Gossip's view from here, this node included."""
+
+    def engine_state(self) -> tuple[EngineState, str]:
+        """This host's engine: its state, and one line that says more (a version, or what is wrong)."""
+
+    def consensus(self) -> ConsensusStatus:
+        """A snapshot of where this node stands."""
+
+    def counters(self) -> Mapping[str, int]:
+        """Everything counted since the start: dropped packets and frames by reason, connections, ended requests."""
+
+    def events(self, since_index: int, limit: int) -> tuple[Sequence[EventRecord], int]:
+        """Events with an index above `since_index`, oldest first, whole entries only, about `limit` of them; and the lowest
+        index still kept (events below it are gone)."""
+
+    async def wait_applied(self, index: int) -> None:
+        """Return once the applied index is at least `index`. May wait for ever: callers bound it."""
+
+    async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float) -> int:
+        """Have a command (a struct of `swarm.model.command`) committed, and applied here; forwarded to the leader if need be.
+
+        Returns the index of its entry; the same request id again returns the first one's. Raises `Conflict` or `NotFound` when
+        the catalog rejected it, `Unavailable` (not carried out), `UnknownOutcome` (repeat with the same id), `Overloaded`.
+        """
+
+    async def freshen(self, timeout_s: float) -> float:
+        """Bring the catalog here up to an index that a leader inside its lease named after this call began.
+
+        Returns 0.0 when that worked within the time; otherwise the age of what is here: seconds since the last contact with
+        a leader (infinite if never). Never raises."""
+
+    def explain(self, task_id: TaskId) -> Explanation:
+        """Why this task has no running container, computed here and now. Cost grows with the number of nodes."""
+
+    def logs(self, task_id: TaskId, *, follow: bool, tail: int | None, since_utc: float) -> AsyncIterator[LogChunk]:
+        """What the task's container writes, from whichever node has it. An async generator: close it to stop. Raises
+        `NotFound` (no container yet, or gone) or `Unavailable` (its node is out of reach)."""
+
+    def seal_registry_auth(self, auth: bytes) -> bytes:
+        """Seal registry credentials so that only admitted nodes can open them; never in clear in the log."""
+
+    def join_token(self) -> tuple[str, str]:
+        """The join token and the join line that contains this node's address. Shown on the Unix socket only."""
+
+    def authority(self) -> tuple[bytes, str]:
+        """SHA-256 of the authority's SubjectPublicKeyInfo (goes into API tokens), and its certificate in PEM."""
+
+    def request_stop(self, kind: Literal["pause", "leave"]) -> None:
+        """Ask the daemon to end: a pause announced to the others (containers run on), or for good. Returns at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiListeners:
+    """What the API listens on. `tcp` is (address, port); with port 0 any free one."""
+
+    socket_path: str
+    tcp: tuple[str, int] | None = None
+    ssl_context: ssl.SSLContext | None = None
+    """TLS 1.3, with this node's certificate and the authority's in its chain. Needed for `tcp`: no plaintext mode exists."""

@@ -1,0 +1,1 @@
+"""What people write and read: task files and command-line values in, stable JSON shapes out."""
