@@ -127,3 +127,8 @@ class Bug(SwarmError):
 class StoreFailure(SwarmError):
     """The disk refused or damaged data (EIO, failed fsync, checksum mismatch). Never retried as if it had not happened:
     the process stops, containers run on."""
+
+
+class UnknownEntry(SwarmError):
+    """A log entry of a kind or schema version that this program does not know. Nothing was applied: apply stops there, the
+    node says "upgrade me", and its containers run on."""
