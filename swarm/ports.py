@@ -141,6 +141,10 @@ class Engine(Protocol):
     async def create(self, plan: ContainerPlan, registry_auth: dict[str, str] | None) -> str:
         """Create, or find the one of this name and labels; pulls the image when it is missing. Returns the container's id."""
 
+    async def run(self, plan: ContainerPlan, registry_auth: dict[str, str] | None) -> ContainerSeen:
+        """`create` and `start` in one go: the short way from an assignment to a running container. Cancelled in between, it
+        does not start what it created."""
+
     async def start(self, container_id: str) -> None:
         """Start; nothing happens when it runs already."""
 
@@ -154,8 +158,8 @@ class Engine(Protocol):
         """Its present state; None when there is no such container."""
 
     def events(self, cluster_id: ClusterId) -> AsyncIterator[EngineEvent]:
-        """Events of our containers from now on; ends or raises when the engine goes away. The first item may be preceded by
-        a re-list by the caller: events are hints, listing is the truth."""
+        """Events of our containers from now on; ends or raises when the engine goes away. The first item is always one with the
+        action `connected`: whoever lists after it misses nothing. Events are hints, listing is the truth."""
 
     def logs(self, container_id: str, *, follow: bool, tail: int | None, since_utc: float) -> AsyncIterator[tuple[str, bytes]]:
         """(stream name, bytes) chunks of what the container wrote; ends at its end or, following, when it stops."""
