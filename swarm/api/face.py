@@ -7,7 +7,7 @@ and cheap (the mappings are the catalog's own, read-only, good until the next aw
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -15,6 +15,7 @@ from swarm.model.assignment import Assignment
 from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
 from swarm.model.liveness import EngineState, MemberView
 from swarm.model.node import Node
+from swarm.model.outcome import Applied, EventPage
 from swarm.model.resources import Resources
 from swarm.model.task import Task
 
@@ -43,20 +44,6 @@ class CatalogRead(Protocol):
     def reserved(self) -> Mapping[NodeId, Resources]: ...
     @property
     def api_tokens(self) -> Mapping[str, ApiTokenRecord]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class EventRecord:
-    """One thing the log decided. Several may share an index: they come from one entry, in a fixed order."""
-
-    index: int
-    time_utc: float
-    kind: str
-    """A stable word: `task.submitted`, `task.assigned`, `task.phase`, `node.admitted`, `node.verdict`, ..."""
-    text: str
-    """One line for people."""
-    node_id: str = ""
-    task_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +104,17 @@ class NodeFace(Protocol):
     def counters(self) -> Mapping[str, int]:
         """Everything counted since the start: dropped packets and frames by reason, connections, ended requests."""
 
-    def events(self, since_index: int, limit: int) -> tuple[Sequence[EventRecord], int]:
-        """Events with an index above `since_index`, oldest first, whole entries only, about `limit` of them; and the lowest
-        index still kept (events below it are gone)."""
+    def events(self, since_index: int) -> EventPage:
+        """The catalog's events after `since_index`, oldest first."""
 
     async def wait_applied(self, index: int) -> None:
         """Return once the applied index is at least `index`. May wait for ever: callers bound it."""
 
-    async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float) -> int:
+    async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float) -> Applied:
         """Have a command (a struct of `swarm.model.command`) committed, and applied here; forwarded to the leader if need be.
 
-        Returns the index of its entry; the same request id again returns the first one's. Raises `Conflict` or `NotFound` when
-        the catalog rejected it, `Unavailable` (not carried out), `UnknownOutcome` (repeat with the same id), `Overloaded`.
+        The same request id again returns the first one's result. A rejection is raised (`Rejected.to_error`); raises also
+        `Unavailable` (not carried out), `UnknownOutcome` (repeat with the same id) and `Overloaded`.
         """
 
     async def freshen(self, timeout_s: float) -> float:
