@@ -63,3 +63,5 @@ class Node(msgspec.Struct, frozen=True, array_like=True):
     joined_index: int = 0
     schema_known: int = 1
     """Highest command schema this node has logged that it knows."""
+    label_edits: tuple[tuple[str, str | None], ...] = ()
+    """An operator's labels, sorted by key; None hides a declared one. They outlive what the node declares at its next start."""

@@ -6,11 +6,12 @@ the loop and proposes commands, which the catalog checks again when they are app
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from swarm.model.assignment import Assignment
 from swarm.model.entry import Configuration
+from swarm.model.hostport import PortsTaken
 from swarm.model.ids import NodeId, TaskId
 from swarm.model.liveness import MemberView
 from swarm.model.node import Node
@@ -52,3 +53,7 @@ class ClusterView:
     configuration: Configuration = Configuration(())
     configuration_committed: bool = True
     followers: Mapping[NodeId, FollowerView] = field(default_factory=dict)
+    ports_taken: Mapping[NodeId, PortsTaken] = field(default_factory=dict)
+    """Host ports that the not-ended assignments of each node hold."""
+    moving: Collection[TaskId] = ()
+    """Tasks with an older assignment that is still to end (`Task.previous`)."""
