@@ -1,0 +1,1 @@
+"""The runner: this node's assignments against the containers that carry this node's labels."""
