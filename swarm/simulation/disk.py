@@ -1,0 +1,133 @@
+"""The disk under one daemon's store: what is durable, what is on its way, and what a crash takes.
+
+Batches are queued; while one transaction is on its way to the platter the next ones gather, and go together as one (group
+commit). A crash loses everything queued, and the transaction under way is durable or not, as a whole. A disk can be slow, and it
+can hang: then nothing completes until it is freed.
+
+Promise: `stored()` is exactly what the completed transactions made of it, whatever was submitted after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from swarm.model.entry import Entry, HardState, SnapshotMeta
+from swarm.ports import Batch, Stored
+from swarm.simulation.world import World
+
+
+class Disk:
+    """Survives the daemon and the host's power. One daemon at a time writes to it."""
+
+    def __init__(self, world: World, host: int, *, store_generation: int = 1) -> None:
+        self._world = world
+        self._rng = world.random(f"disk/{host}")
+        self.write_s = (0.0002, 0.002)
+        """Least and most a transaction takes, true seconds."""
+        self.slow = 0.0
+        """Chance that one takes up to 0.8 s, as on a loaded host."""
+        self.hung = False
+        self.store_generation = store_generation
+        self.boots = 0
+        """Starts of the daemon, persisted: gossip's generation."""
+        self.writes = 0
+        self._hard_state = HardState()
+        self._entries: list[Entry] = []
+        self._snapshot: SnapshotMeta | None = None
+        self._snapshot_data: bytes | None = None
+        self._queue: list[Batch] = []
+        self._under_way: list[Batch] = []
+        self._probe = False
+        self._done: Callable[[int], None] | None = None
+        self._opened = 0
+
+    def open(self, done: Callable[[int], None]) -> Stored:
+        """What a starting daemon reads. `done(number)` will be told the last batch of each completed transaction (0: a probe)."""
+        self._opened += 1
+        self._done = done
+        self._queue, self._under_way, self._probe = [], [], False
+        return self.stored()
+
+    def stored(self) -> Stored:
+        """What is durable now."""
+        return Stored(self.store_generation, self._hard_state, tuple(self._entries), self._snapshot, self._snapshot_data)
+
+    def submit(self, batch: Batch) -> None:
+        """Queue one batch; batches become durable in order."""
+        self._queue.append(batch)
+        self._begin()
+
+    def probe(self) -> None:
+        """A small durable write, to learn whether the disk still works."""
+        self._probe = True
+        self._begin()
+
+    def crash(self) -> None:
+        """The daemon is gone, whyever: what was queued is lost; what was under way is durable or not."""
+        if self._under_way and self._rng.random() < 0.5:
+            self._make_durable(self._under_way)
+        self._opened += 1
+        self._done = None
+        self._queue, self._under_way, self._probe = [], [], False
+
+    def hang(self) -> None:
+        """Nothing completes from here on."""
+        self.hung = True
+
+    def free(self) -> None:
+        """It works again."""
+        self.hung = False
+        if self._under_way:
+            self._schedule()
+        else:
+            self._begin()
+
+    def wipe(self) -> None:
+        """The old file is set aside: empty, under a new store generation. Only while no daemon runs on it."""
+        assert self._done is None, "a disk is swapped under a stopped daemon"
+        self.store_generation += 1
+        self._hard_state, self._entries, self._snapshot, self._snapshot_data = HardState(), [], None, None
+
+    def _begin(self) -> None:
+        if not self._under_way and (self._queue or self._probe):
+            self._under_way, self._queue = self._queue, []
+            self._under_way = self._under_way or [Batch(number=0)]
+            self._probe = False
+            self._schedule()
+
+    def _schedule(self) -> None:
+        low, high = self.write_s
+        delay_s = low + (high - low) * self._rng.random()
+        if self.slow and self._rng.random() < self.slow:
+            delay_s += 0.8 * self._rng.random()
+        self._world.after(delay_s, self._complete, self._opened)
+
+    def _complete(self, opened: int) -> None:
+        if opened != self._opened or self.hung or not self._under_way:
+            return
+        batches, self._under_way = self._under_way, []
+        self._make_durable(batches)
+        done = self._done
+        assert done is not None, "a transaction completes for the daemon that began it"
+        done(batches[-1].number)
+        if opened == self._opened:
+            self._begin()
+
+    def _make_durable(self, batches: list[Batch]) -> None:
+        self.writes += 1
+        for batch in batches:
+            self._apply(batch)
+
+    def _apply(self, batch: Batch) -> None:
+        if batch.hard_state is not None:
+            self._hard_state = batch.hard_state
+        if batch.discard_log:
+            self._entries = []
+        if batch.snapshot is not None:
+            self._snapshot, self._snapshot_data = batch.snapshot, batch.snapshot_data
+            self._entries = [entry for entry in self._entries if entry.index > batch.snapshot.index]
+        first = batch.truncate_from or (batch.entries[0].index if batch.entries else 0)
+        if first and self._entries and first <= self._entries[-1].index:
+            self._entries = [entry for entry in self._entries if entry.index < first]
+        if batch.entries:
+            self._entries.extend(batch.entries)
