@@ -1,0 +1,1 @@
+"""Consensus: a lease-elected leader and a replicated log. See README.md in this folder."""

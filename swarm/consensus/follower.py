@@ -1,0 +1,82 @@
+"""The follower's half of replication: appends, heartbeats, snapshots (Raft, sections 5.3 and 7).
+
+Pure: no I/O, no clock, no randomness of its own. Learners do the same as voters; that they do not count is the leader's business.
+
+Promises kept here: an append is acknowledged only when it is on disk; entries are taken only where the logs meet; what is
+committed is never overwritten; a heartbeat's commit index is believed only where the entry there has the leader's term.
+"""
+
+from __future__ import annotations
+
+from swarm.consensus.effects import RestoreSnapshot
+from swarm.consensus.log import configuration_untrusted
+from swarm.consensus.messages import Append, AppendReply, Heartbeat, HeartbeatReply
+from swarm.consensus.state import State
+from swarm.model.entry import Entry, SnapshotMeta
+from swarm.model.ids import NodeId
+
+
+def on_append(state: State, source: NodeId, message: Append) -> None:
+    """AppendEntries. Configurations in it are in force at once."""
+    state.hear_leader(source)
+    log = state.log
+    last = message.previous_index + len(message.entries)
+    if message.previous_index >= log.offset and not log.matches(message.previous_index, message.previous_term):
+        hint = log.conflict_hint(message.previous_index - 1, floor=state.commit_index)
+        state.send(source, AppendReply(*state.header(), False, hint))
+        return
+    if last > state.commit_index:
+        _take(state, message.entries)
+        state.commit(max(state.commit_index, min(message.commit, last)))
+        state.release(source, AppendReply(*state.header(), True, last))
+    else:
+        state.release(source, AppendReply(*state.header(), True, state.commit_index))
+
+
+def _take(state: State, entries: tuple[Entry, ...]) -> None:
+    """Skip what is there already, overwrite what contradicts, append the rest. Raises `BadMessage` before changing anything."""
+    log = state.log
+    new = 0
+    while new < len(entries) and (entries[new].index <= log.offset or log.matches(entries[new].index, entries[new].term)):
+        new += 1
+    if new == len(entries):
+        return
+    for entry in entries[new:]:
+        configuration_untrusted(entry)
+    if entries[new].index <= log.last_index:
+        state.truncate(entries[new].index)
+    log.append(entries[new:])
+
+
+def on_heartbeat(state: State, source: NodeId, message: Heartbeat) -> None:
+    """Promise, take the commit index, answer at once."""
+    state.hear_leader(source)
+    log = state.log
+    if message.commit > state.commit_index and log.matches(message.commit, message.commit_term):
+        state.commit(message.commit)
+    if message.round:
+        state.send(source, heartbeat_reply(state, message.round))
+
+
+def heartbeat_reply(state: State, number: int) -> HeartbeatReply:
+    """The answer to a round, or to a leader whose term is over (round 0)."""
+    log = state.log
+    disk_age_ms = int(state.writes.disk_age_s(state.now) * 1000)
+    return HeartbeatReply(*state.header(), number, log.last_index, log.last_term, state.applied_index, disk_age_ms)
+
+
+def on_snapshot(state: State, source: NodeId, meta: SnapshotMeta, data: bytes) -> None:
+    """A whole snapshot arrived. What it says is committed, whoever sent it; an older one than what is committed is ignored."""
+    log = state.log
+    if meta.recovery_generation != state.recovery_generation:
+        return
+    if meta.index > state.commit_index:
+        state.commit_index = state.handed_index = state.applied_index = meta.index
+        if log.matches(meta.index, meta.term):
+            log.compact(meta, data, trailing=0)
+            state.writes.save_snapshot(meta, data, discard=False)
+        else:
+            log.reset(meta, data)
+            state.writes.save_snapshot(meta, data, discard=True)
+        state.outbox.emit(RestoreSnapshot(meta, data))
+    state.release(source, AppendReply(*state.header(), True, state.commit_index))

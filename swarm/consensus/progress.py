@@ -1,0 +1,103 @@
+"""What a leader knows of one follower: how far its log is, and how to send to it.
+
+Pure: no I/O, no clock, no randomness of its own. Three ways of sending: PROBE (one append at a time until the logs are known to
+meet), REPLICATE (a window of appends in flight), SNAPSHOT (nothing until a snapshot is over there). A follower that answers
+under a new store generation has lost its disk: everything known of it is forgotten.
+
+Invariant: match < next.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from swarm.model.ids import NodeId
+
+NEVER_HEARD = float("-inf")
+
+
+class Way(StrEnum):
+    """How entries are sent to a follower."""
+
+    PROBE = "probe"
+    REPLICATE = "replicate"
+    SNAPSHOT = "snapshot"
+
+
+class Progress:
+    """One follower, voter or learner. Times are this leader's CLOCK_BOOTTIME."""
+
+    __slots__ = (
+        "answered_at",
+        "appended_at",
+        "applied",
+        "caught_up",
+        "disk_age_s",
+        "generation",
+        "last_contact",
+        "match",
+        "next",
+        "node_id",
+        "probe_pending",
+        "snapshot_at",
+        "told_commit",
+        "way",
+    )
+
+    def __init__(self, node_id: NodeId, generation: int, last_index: int) -> None:
+        self.node_id = node_id
+        self.generation = generation
+        self.answered_at = NEVER_HEARD
+        """Send time of the newest round it answered."""
+        self.last_contact = NEVER_HEARD
+        self.restart(last_index)
+
+    def restart(self, last_index: int) -> None:
+        """Nothing is known of its log."""
+        self.match = 0
+        """Everything up to here is durable there, under `generation`."""
+        self.next = last_index + 1
+        self.way = Way.PROBE
+        self.probe_pending = False
+        self.appended_at = NEVER_HEARD
+        self.snapshot_at = NEVER_HEARD
+        self.applied = 0
+        self.told_commit = 0
+        self.disk_age_s = 0.0
+        self.caught_up = False
+
+    def hear(self, generation: int, last_index: int, now: float) -> bool:
+        """An answer came under this store generation. False when it is from a store that is gone: ignore it."""
+        if generation < self.generation:
+            return False
+        if generation > self.generation:
+            self.generation = generation
+            self.answered_at = NEVER_HEARD
+            self.restart(last_index)
+        self.last_contact = now
+        return True
+
+    def acknowledge(self, index: int) -> bool:
+        """Durable up to `index`. Returns whether that is news."""
+        self.probe_pending = False
+        self.next = max(self.next, index + 1)
+        if self.way is not Way.SNAPSHOT or index + 1 >= self.next:
+            self.way = Way.REPLICATE
+        if index <= self.match:
+            return False
+        self.match = index
+        return True
+
+    def refuse(self, index: int) -> None:
+        """The logs do not meet where it was tried; try from `index` (never below what it acknowledged)."""
+        if self.way is Way.SNAPSHOT:
+            return
+        self.way = Way.PROBE
+        self.probe_pending = False
+        self.next = max(min(self.next - 1, index + 1), self.match + 1)
+
+    def resend(self) -> None:
+        """Something sent was lost: go back to what it acknowledged."""
+        self.way = Way.PROBE
+        self.probe_pending = False
+        self.next = self.match + 1 if self.match else self.next

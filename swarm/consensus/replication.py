@@ -1,0 +1,157 @@
+"""The leader's half of replication: what to send to whom, and how far everybody is (Raft, section 5.3).
+
+Pure: no I/O, no clock, no randomness of its own. Sending happens in `flush`, once per turn of the loop, so that entries proposed
+together travel together. A lost append is noticed by the answer to a later heartbeat, whose last entry then is not
+the one that was sent.
+
+Promises kept here: a follower counts only for what it acknowledged under the store generation it has now; entries the log no
+longer holds are replaced by a snapshot; nothing is sent without bound to a follower that does not answer.
+"""
+
+from __future__ import annotations
+
+from swarm.consensus.effects import SendSnapshot
+from swarm.consensus.messages import Append, AppendReply, Heartbeat, HeartbeatReply
+from swarm.consensus.progress import NEVER_HEARD, Progress, Way
+from swarm.consensus.quorum import voters_of
+from swarm.consensus.state import State
+from swarm.model.entry import Voter
+from swarm.model.ids import NodeId
+
+
+class Replication:
+    """Progress of every follower, and the appends they need."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.followers: dict[NodeId, Progress] = {}
+        self.refresh_followers()
+
+    def refresh_followers(self) -> None:
+        """Follow the configuration and the learners: who is new is probed, who is gone is forgotten. Sorted by id."""
+        state = self._state
+        wanted: dict[NodeId, int] = {}
+        for voter in (*state.learners, *voters_of(state.log.configuration)):
+            node_id = NodeId(voter.node_id)
+            if node_id != state.node_id:
+                wanted[node_id] = max(voter.store_generation, wanted.get(node_id, 0))
+        self.followers = {
+            node_id: self.followers.get(node_id) or Progress(node_id, wanted[node_id], state.log.last_index)
+            for node_id in sorted(wanted)
+        }
+
+    def match_of(self, voter: Voter) -> int:
+        """Up to where this voter, under this very generation, has the log on disk."""
+        if voter == self._state.me:
+            return self._state.writes.durable_index
+        progress = self.followers.get(NodeId(voter.node_id))
+        return progress.match if progress and progress.generation == voter.store_generation else 0
+
+    # ---- sending
+
+    def flush(self) -> None:
+        """Send every follower what it lacks, within its window, and the commit index where nothing else carries it."""
+        for progress in self.followers.values():
+            if progress.way is Way.PROBE:
+                if not progress.probe_pending:
+                    self._send_append(progress)
+            elif progress.way is Way.REPLICATE:
+                while self._state.log.last_index >= progress.next and self._has_window(progress):
+                    self._send_append(progress)
+                    if progress.way is not Way.REPLICATE:
+                        break
+                self._tell_commit(progress)
+
+    def _has_window(self, progress: Progress) -> bool:
+        return progress.next - progress.match <= self._state.config.window_entries
+
+    def _send_append(self, progress: Progress) -> None:
+        state = self._state
+        previous_term = state.log.term_at(progress.next - 1) if progress.next > state.log.offset else None
+        if previous_term is None:
+            self._send_snapshot(progress)
+            return
+        entries = state.log.batch(
+            progress.next, entries_max=state.config.append_entries_max, bytes_max=state.config.append_bytes_max
+        )
+        state.send(progress.node_id, Append(*state.header(), progress.next - 1, previous_term, entries, state.commit_index))
+        progress.appended_at = state.now
+        progress.told_commit = state.commit_index
+        if progress.way is Way.PROBE:
+            progress.probe_pending = True
+        else:
+            progress.next += len(entries)
+
+    def _send_snapshot(self, progress: Progress) -> None:
+        """The log does not reach back to what it needs. Only for one that is there to receive it."""
+        state = self._state
+        meta = state.log.snapshot
+        if meta is None or progress.last_contact == NEVER_HEARD:
+            progress.probe_pending = True
+            return
+        progress.way = Way.SNAPSHOT
+        progress.snapshot_at = state.now
+        state.outbox.emit(SendSnapshot(progress.node_id, meta))
+
+    def _tell_commit(self, progress: Progress) -> None:
+        if min(self._state.commit_index, progress.match) > progress.told_commit:
+            self._state.send(progress.node_id, self.heartbeat(progress, 0))
+
+    def heartbeat(self, progress: Progress, number: int) -> Heartbeat:
+        """A heartbeat with the commit index as far as this follower can follow it."""
+        state = self._state
+        commit = min(state.commit_index, progress.match)
+        commit_term = state.log.term_at(commit)
+        if commit_term is None:
+            commit, commit_term = 0, 0
+        progress.told_commit = max(progress.told_commit, commit)
+        return Heartbeat(*state.header(), number, commit, commit_term)
+
+    # ---- answers
+
+    def on_append_reply(self, source: NodeId, message: AppendReply) -> bool:
+        """Returns whether the follower got further."""
+        state = self._state
+        progress = self.followers.get(source)
+        if progress is None or not progress.hear(message.generation, state.log.last_index, state.now):
+            return False
+        if not message.accepted:
+            progress.refuse(message.index)
+            return False
+        news = progress.acknowledge(min(message.index, state.log.last_index))
+        if progress.match + state.config.learner_lag_max >= state.commit_index:
+            progress.caught_up = True
+        return news
+
+    def on_heartbeat_reply(self, source: NodeId, message: HeartbeatReply, round_sent_at: float) -> Progress | None:
+        """Notes the contact and sends again what was lost before that round. None when the answer does not count."""
+        state = self._state
+        progress = self.followers.get(source)
+        if progress is None or not progress.hear(message.generation, state.log.last_index, state.now):
+            return None
+        progress.applied = message.applied_index
+        progress.disk_age_s = message.disk_age_ms / 1000
+        if progress.way is Way.SNAPSHOT:
+            self._maybe_retry_snapshot(progress)
+        elif progress.appended_at < round_sent_at:
+            if progress.way is Way.PROBE:
+                progress.probe_pending = False
+            elif message.last_index < progress.next - 1 or not state.log.matches(message.last_index, message.last_term):
+                progress.resend()
+        return progress
+
+    def _maybe_retry_snapshot(self, progress: Progress) -> None:
+        if self._state.now - progress.snapshot_at > self._state.config.snapshot_retry_s:
+            progress.way = Way.PROBE
+            progress.probe_pending = False
+
+    def on_snapshot_sent(self, to: NodeId, *, arrived: bool) -> None:
+        """A transfer ended. One that failed is tried again after the next answered heartbeat."""
+        progress = self.followers.get(to)
+        if progress is None or progress.way is not Way.SNAPSHOT:
+            return
+        progress.way = Way.PROBE
+        progress.probe_pending = not arrived
+        snapshot = self._state.log.snapshot
+        if arrived and snapshot is not None:
+            progress.next = max(progress.match, snapshot.index) + 1
