@@ -1,0 +1,1 @@
+"""Adapters: the world, one outside thing a module."""

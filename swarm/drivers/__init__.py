@@ -1,0 +1,1 @@
+"""Drivers: Trio loops that feed cores and carry out their effects."""
