@@ -1,0 +1,170 @@
+"""One request: who may make it, how long it may take, how much it may send, and how every outcome becomes an answer.
+
+A handler is a function (api, request) -> Response. `endpoint` puts around it, in this order: the guard against bugs, the
+check of the caller, the time limit, and the translation of errors to JSON `{error, cause, hint, code}`.
+
+Promise: every request gets one answer, and none of them ends the process.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import trio
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from swarm.api.face import NodeFace
+from swarm.api.guard import ApiCounters, guard_request
+from swarm.errors import OperatorError, PeerError, Unauthorized, Unavailable, UnknownOutcome, UsageError
+from swarm.schema.apitoken import parse_api_token
+from swarm.schema.request import read_object_untrusted
+
+BODY_BYTES_MAX = 1024 * 1024
+REQUEST_S_MAX = 30.0
+"""A request that reads its body, commits a command and answers takes milliseconds; beyond this the outcome is unknown."""
+SUBMIT_S_MAX = 20.0
+"""Below `REQUEST_S_MAX`, so that the node's own answer about the outcome comes before the time limit's."""
+FRESHEN_S_MAX = 1.0
+LOCAL = "swarm.local"
+"""Scope key: the request came by the Unix socket, whose file mode is the check."""
+
+
+@dataclass(slots=True)
+class Api:
+    """What every handler has: the node, our own stop event, and what was counted."""
+
+    face: NodeFace
+    stop: trio.Event = field(default_factory=trio.Event)
+    counters: Counter[str] = field(default_factory=ApiCounters)
+
+
+Handler = Callable[[Api, Request], Awaitable[Response]]
+
+
+class TooLarge(UsageError):
+    """The body is over the limit. Nothing was done."""
+
+    code = "too_large"
+    http_status = 413
+
+
+class Broken(OperatorError):
+    """A bug ended the request. Whether it was carried out is unknown."""
+
+    code = "bug"
+    http_status = 500
+
+
+def endpoint(
+    api: Api, handler: Handler, *, public: bool = False, local_only: bool = False, limit_s: float = REQUEST_S_MAX
+) -> Callable[[Request], Awaitable[Response]]:
+    """A Starlette endpoint around a handler."""
+
+    async def run(request: Request) -> Response:
+        answers: list[Response] = []
+
+        async def work() -> None:
+            answers.append(await answer(api, handler, request, public=public, local_only=local_only, limit_s=limit_s))
+
+        api.counters["api_requests"] += 1
+        if not await guard_request(work, api.counters, f"{request.method} {request.url.path}"):
+            return error_answer(Broken("the request failed", cause="a bug in swarm", hint="the daemon's log has the details"))
+        return answers[0]
+
+    return run
+
+
+async def answer(
+    api: Api, handler: Handler, request: Request, *, public: bool, local_only: bool, limit_s: float
+) -> Response:
+    """Carry out one request; every error anyone can do something about becomes an answer."""
+    try:
+        if not public:
+            check_caller(api, request, local_only=local_only)
+        with trio.fail_after(limit_s):
+            return await handler(api, request)
+    except trio.TooSlowError:
+        return error_answer(
+            UnknownOutcome(
+                f"no answer within {limit_s:g} s", cause="the request took too long",
+                hint="a write may still be carried out; repeat it with the same Request-Id",
+            )
+        )  # fmt: skip
+    except OperatorError as error:
+        return error_answer(error)
+    except PeerError as error:
+        return error_answer(Unavailable(f"another node did not answer: {error}", hint="try again, or ask another node"))
+    except ClientDisconnect:
+        return Response(status_code=400)
+
+
+def check_caller(api: Api, request: Request, *, local_only: bool) -> None:
+    """The Unix socket is trusted by its file mode; HTTPS needs an API token. Raises `Unauthorized`."""
+    if request.scope.get(LOCAL):
+        return
+    if local_only:
+        raise Unauthorized("this is answered on the node's Unix socket only", hint="run it on a member host")
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not text:
+        raise Unauthorized("an API token is needed", hint="make one on a member with: swarm token api")
+    try:
+        token = parse_api_token(text)
+    except UsageError as error:
+        raise Unauthorized(error.message, cause=error.cause, hint=error.hint) from None
+    known = api.face.catalog.api_tokens.get(token.token_id)
+    if known is None or not hmac.compare_digest(known.secret_sha256, token.secret_sha256):
+        api.counters["api_tokens_refused"] += 1
+        raise Unauthorized("the API token is not good here", cause="it was revoked, or belongs to another cluster")
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body, at most `BODY_BYTES_MAX`. What is beyond is read and dropped, so that the answer gets through."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size <= BODY_BYTES_MAX:
+            parts.append(part)
+        elif size > 16 * BODY_BYTES_MAX:
+            break
+    if size > BODY_BYTES_MAX:
+        raise TooLarge("the request is too large", cause=f"at most {BODY_BYTES_MAX} bytes are accepted")
+    return b"".join(parts)
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The body as a JSON object."""
+    return read_object_untrusted(await read_body(request))
+
+
+def json_answer(content: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """JSON, encoded by msgspec; infinities must not reach it."""
+    return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
+
+
+def error_answer(error: OperatorError) -> Response:
+    """The shape of every error."""
+    content: dict[str, Any] = {"error": error.message, "cause": error.cause, "hint": error.hint, "code": error.code}
+    existing = getattr(error, "existing", None)
+    if existing is not None:
+        content["existing"] = existing
+    headers = {"www-authenticate": "Bearer"} if error.http_status == 401 else None
+    return json_answer(content, status=error.http_status, headers=headers)
+
+
+async def freshen(api: Api, request: Request) -> dict[str, str]:
+    """Catch up with the leader before a read, unless told not to; headers that say how fresh the answer is."""
+    age_s = 0.0
+    if request.query_params.get("stale") not in ("1", "true"):
+        age_s = await api.face.freshen(FRESHEN_S_MAX)
+    headers = {"swarm-index": str(api.face.consensus().applied_index)}
+    if age_s > 0:
+        headers["swarm-stale-s"] = "unknown" if math.isinf(age_s) else f"{age_s:.1f}"
+    return headers

@@ -1,0 +1,225 @@
+"""The JSON shapes that the API gives and the CLI prints: records in, plain maps out.
+
+Promise: stable. A field is never renamed, removed or given another meaning; new ones may appear. docs/api.md lists them.
+Times are UTC seconds since the epoch with `_utc` in the name, null when there is none yet. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from swarm.model.assignment import Assignment
+from swarm.model.ids import NodeId
+from swarm.model.liveness import EngineState, MemberStatus, MemberView
+from swarm.model.node import Availability, Node, VerdictKind
+from swarm.model.outcome import Event
+from swarm.model.phase import Desired, Phase
+from swarm.model.resources import Resources
+from swarm.model.task import Mount, Port, Restart, RestartKind, Task, TaskSpec
+
+PENDING = "pending"
+"""Shown as the phase of a task that should run and has no assignment that could."""
+
+Shape = dict[str, Any]
+
+
+def task_phase(task: Task, assignment: Assignment | None) -> str:
+    """The phase of the current assignment; `pending` while a task that should run waits for its next one."""
+    if assignment is None:
+        return Phase.STOPPED.value if task.ended or task.desired is Desired.STOPPED else PENDING
+    if assignment.ended and not task.ended and task.desired is Desired.RUNNING:
+        return PENDING
+    return assignment.phase.value
+
+
+def task_reason(task: Task, assignment: Assignment | None, explained: str) -> str:
+    """One line: why it waits, or what the runner said last."""
+    if task_phase(task, assignment) == PENDING:
+        last = assignment.reason if assignment is not None else ""
+        why = explained or task.reason
+        return f"{why} (attempt {task.attempts}: {last})" if why and last else why or last
+    if assignment is not None and assignment.unreachable_since_index:
+        return task.reason or "its node does not answer; the last known phase is shown"
+    return (assignment.reason if assignment is not None else "") or task.reason
+
+
+def task_object(task: Task, assignment: Assignment | None, node: Node | None, explained: str = "") -> Shape:
+    """One row of `task ls`."""
+    return {
+        "id": task.id,
+        "name": task.spec.name,
+        "image": task.spec.image,
+        "desired": task.desired.value,
+        "phase": task_phase(task, assignment),
+        "node": node.name if node is not None else None,
+        "node_id": assignment.node_id if assignment is not None else None,
+        "attempt": task.attempts,
+        "reason": task_reason(task, assignment, explained),
+        "ended": task.ended,
+        "restarts": assignment.restarts if assignment is not None else 0,
+        "exit_code": assignment.exit_code if assignment is not None else None,
+        "unreachable": bool(assignment is not None and assignment.unreachable_since_index and not assignment.ended),
+        "ports": [port_text(port) for port in task.spec.ports],
+        "created_utc": task.created_utc,
+        "started_utc": (assignment.started_utc or None) if assignment is not None else None,
+    }
+
+
+def task_detail(task: Task, assignment: Assignment | None, nodes: Mapping[NodeId, Node], explained: str) -> Shape:
+    """What `task inspect` shows: the row, the spec and the kept history."""
+    node = nodes.get(assignment.node_id) if assignment is not None else None
+
+    def name_of(node_id: NodeId) -> str:
+        return nodes[node_id].name if node_id in nodes else node_id
+
+    return task_object(task, assignment, node, explained) | {
+        "revision": task.revision,
+        "assignment": task.assignment or None,
+        "replaces": task.previous or None,
+        "container_id": (assignment.container_id or None) if assignment is not None else None,
+        "pinned_node": name_of(task.pinned_node) if task.pinned_node else None,
+        "ended_utc": task.ended_utc or None,
+        "spec": spec_object(task.spec),
+        "history": [
+            {
+                "index": move.index, "time_utc": move.time_utc, "attempt": move.attempt, "phase": move.phase.value,
+                "node": name_of(move.node_id) if move.node_id else None, "reason": move.reason,
+            }
+            for move in task.moves
+        ],
+        "history_total": task.moves_total,
+    }  # fmt: skip
+
+
+def spec_object(spec: TaskSpec) -> Shape:
+    """The spec as a task document that would make it again. Registry credentials are never shown."""
+    whole: Shape = {
+        "name": spec.name,
+        "image": spec.image,
+        "command": list(spec.command),
+        "entrypoint": None if spec.entrypoint is None else list(spec.entrypoint),
+        "env": list(spec.env),
+        "user": spec.user,
+        "workdir": spec.workdir,
+        "network": spec.network,
+        "ports": [port_text(port) for port in spec.ports],
+        "mounts": [mount_object(mount) for mount in spec.mounts],
+        "labels": dict(spec.labels),
+        "constraints": list(spec.constraints),
+        "preferences": list(spec.preferences),
+        "policy": spec.policy or None,
+        "cpus": spec.resources.cpu_millicores / 1000,
+        "memory": spec.resources.memory_bytes,
+        "generic": dict(spec.resources.generic),
+        "pids_limit": spec.pids_limit,
+        "restart": restart_text(spec.restart),
+        "on_node_loss": spec.on_node_loss.value,
+        "volume_elsewhere": spec.volume_elsewhere,
+        "stop_signal": spec.stop_signal,
+        "stop_grace": spec.stop_grace_s,
+        "init": spec.init,
+    }
+    return whole
+
+
+def port_text(port: Port) -> str:
+    """As it is written: `127.0.0.1:8080:80/udp`."""
+    address = f"[{port.host_ip}]:" if ":" in port.host_ip else f"{port.host_ip}:" if port.host_ip else ""
+    suffix = "" if port.protocol == "tcp" else f"/{port.protocol}"
+    return f"{address}{port.host_port}:{port.container_port}{suffix}"
+
+
+def mount_object(mount: Mount) -> Shape:
+    return {"type": mount.kind.value, "source": mount.source, "target": mount.target, "read_only": mount.read_only}
+
+
+def restart_text(restart: Restart) -> str:
+    if restart.kind is RestartKind.ON_FAILURE and restart.attempts_max:
+        return f"{restart.kind.value}:{restart.attempts_max}"
+    return restart.kind.value
+
+
+def node_status(node: Node, member: MemberView | None, *, is_self: bool) -> str:
+    """Gossip's belief, with the log's decisions over it: left is final, and a verdict stands until it is taken back."""
+    if node.availability is Availability.LEFT:
+        return MemberStatus.LEFT.value
+    if is_self:
+        return MemberStatus.ALIVE.value
+    if member is None:
+        return MemberStatus.SUSPECT.value if node.verdict.kind is VerdictKind.ALIVE else MemberStatus.DEAD.value
+    return member.status.value
+
+
+def node_object(
+    node: Node, member: MemberView | None, *, self_id: NodeId, leader_id: NodeId | None, voters: tuple[NodeId, ...],
+    engine: str, reserved: Resources, tasks: int,
+) -> Shape:  # fmt: skip
+    """One row of `node ls`."""
+    return {
+        "id": node.id,
+        "name": node.name,
+        "address": node.address,
+        "status": node_status(node, member, is_self=node.id == self_id),
+        "role": "voter" if node.id in voters else "learner",
+        "leader": node.id == leader_id,
+        "engine": engine,
+        "availability": node.availability.value,
+        "labels": dict(node.labels),
+        "arch": node.arch,
+        "os": node.os,
+        "engine_version": node.engine_version,
+        "tasks": tasks,
+        "cpus": node.capacity.cpu_millicores / 1000,
+        "cpus_reserved": reserved.cpu_millicores / 1000,
+        "memory": node.capacity.memory_bytes,
+        "memory_reserved": reserved.memory_bytes,
+        "verdict": node.verdict.kind.value,
+        "evidence": node.verdict.evidence or (member.evidence if member is not None else ""),
+    }
+
+
+def node_detail(row: Shape, node: Node, member: MemberView | None, now_age: Mapping[str, float | None]) -> Shape:
+    """What `node inspect` shows beside the row. `now_age` holds ages in seconds, null when unknown."""
+    sample = member.sample if member is not None else None
+    return row | {
+        "api_address": node.api_address,
+        "fingerprint": node.fingerprint.hex(),
+        "store_generation": node.store_generation,
+        "joined_index": node.joined_index,
+        "schema_known": node.schema_known,
+        "witness": node.witness,
+        "verdict_index": node.verdict.index or None,
+        "incarnation": member.incarnation if member is not None else None,
+        "rtt_ms": round(member.rtt_s * 1000, 3) if member is not None and member.rtt_s else None,
+        "sample": None
+        if sample is None
+        else {
+            "cpu_used": sample.cpu_used_permille / 1000,
+            "memory_used": sample.memory_used_permille / 1000,
+            "disk_used": sample.disk_used_permille / 1000,
+            "load_per_core": sample.load_permille / 1000,
+            "containers": sample.containers,
+            "loop_lag_ms": sample.loop_lag_ms,
+        },
+        **now_age,
+    }
+
+
+def engine_of(member: MemberView | None) -> str:
+    """A node's engine by gossip."""
+    if member is None or member.sample is None:
+        return EngineState.UNKNOWN.value
+    return member.sample.engine.value
+
+
+def event_object(event: Event) -> Shape:
+    """One event. `index` orders them; a stream resumes after one."""
+    return {
+        "index": event.index,
+        "time_utc": event.time_utc,
+        "kind": event.kind,
+        "text": event.text,
+        "subjects": list(event.subjects),
+        "fields": dict(event.fields),
+    }
