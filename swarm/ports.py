@@ -101,6 +101,9 @@ class PacketSocket(Protocol):
     async def receive(self) -> list[tuple[bytes, tuple[str, int]]]:
         """Wait for at least one datagram and drain what is there, at most 64."""
 
+    def drain(self) -> list[tuple[bytes, tuple[str, int]]]:
+        """What is there now, at most 64 datagrams; never waits. Called before a timeout is judged, so that late is not lost."""
+
     def send(self, data: bytes, address: tuple[str, int]) -> None:
         """Send or drop; never waits. Errors of the network are counted, not raised."""
 
