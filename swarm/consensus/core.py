@@ -1,8 +1,8 @@
 """Consensus: one node's part in a lease-elected leadership and a replicated log (Raft, with the lease made explicit).
 
-Pure: no I/O, no clock, no randomness of its own. This module is the door: it checks where a message belongs, enters
-later terms, and passes on to the election, the follower or the leadership of the moment. What is to be written and sent is collected while inputs
-are fed and comes out of `take_effects` in order: one write for everything that changed since the last, beside it the messages.
+Pure: no I/O, no clock, no randomness of its own. This module is the door: it checks where a message belongs, enters later
+terms, and passes on to the election, the follower or the leadership of the moment. What is to be written and sent is collected
+while inputs are fed and comes out of `take_effects` in order: one write for everything that changed, beside it the messages.
 
 Promises kept here: a message of another recovery generation is ignored; a message of an earlier term changes nothing; a later
 term is entered before its message is read, unless a promise says not to read it; proposals are taken only inside the lease.

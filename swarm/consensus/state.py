@@ -23,7 +23,6 @@ from swarm.model.entry import HardState, Voter
 from swarm.model.ids import NodeId
 from swarm.ports import Stored
 
-
 NOBODY = NodeId("")
 
 

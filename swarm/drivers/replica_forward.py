@@ -1,0 +1,172 @@
+"""Any node takes any command: finds the leader, forwards, retries, and asks it for a fresh commit index.
+
+A node that leads proposes by itself. Any other sends the packed command to the leader it knows, gets back (index, term) as soon
+as the leader has appended it, and then waits for its *own* catalog to apply that index: so no question stays with a leader that
+died, and what a node acknowledged it can also show. Another term at that index means: not carried out, try again.
+
+Promises kept here: every try of one request carries its request id, so it is applied once however often it is sent; `Unavailable`
+is raised only when no try can have been carried out; with no leader for 5 s a request fails at once instead of waiting.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from swarm.consensus.core import Consensus, Proposed
+from swarm.errors import OperatorError, Overloaded, PeerError, Unavailable, UnknownOutcome
+from swarm.model.command import COMMANDS, KIND_OF
+from swarm.model.ids import NodeId, RequestId
+from swarm.model.outcome import Applied
+from swarm.ports import Clock, Peers
+from swarm.wire.codec import decode_untrusted, encode
+from swarm.wire.limits import FRAME_BYTES_MAX
+
+PROPOSE_CALL = "consensus.propose"
+BARRIER_CALL = "consensus.barrier"
+CALL_TIMEOUT_S = 2.0
+RETRY_S = 0.1
+GIVEN_UP_S = 5.0
+"""With no word of a leader for this long, a request fails at once: there is no election that could soon succeed."""
+
+
+class ProposeCall(msgspec.Struct, frozen=True, array_like=True):
+    """A packed command and the request id of whoever asked first."""
+
+    kind: str
+    version: int
+    payload: bytes
+    request_id: RequestId
+
+
+class ProposeReply(msgspec.Struct, frozen=True, array_like=True):
+    """Where it stands in the leader's log. Not a promise that it stays there."""
+
+    index: int
+    term: int
+
+
+class BarrierReply(msgspec.Struct, frozen=True, array_like=True):
+    """A commit index that a leader inside its lease named."""
+
+    index: int
+
+
+class _Replica(Protocol):
+    """What forwarding needs of the replica it belongs to."""
+
+    @property
+    def core(self) -> Consensus: ...
+    @property
+    def node_id(self) -> NodeId: ...
+    @property
+    def leader_contact_age_s(self) -> float: ...
+    def now(self) -> float: ...
+    def propose_packed(self, kind: str, version: int, payload: bytes, request_id: RequestId) -> Proposed: ...
+    async def result_of(self, proposed: Proposed, timeout_s: float) -> Applied: ...
+
+
+def pack_command(command: Any) -> tuple[str, int, bytes]:
+    """(kind, version, payload) of a command struct."""
+    kind = KIND_OF[type(command)]
+    return kind, COMMANDS[kind][0], encode(command)
+
+
+class Forwarding:
+    """Submits and barriers, on whichever node they are asked."""
+
+    def __init__(self, replica: _Replica, peers: Peers, clock: Clock) -> None:
+        self._replica = replica
+        self._peers = peers
+        self._clock = clock
+        self._started_at = clock.now()
+        self._role_changed = trio.Event()
+
+    def register(self) -> None:
+        """Answer the calls of other nodes."""
+        self._peers.on_call(PROPOSE_CALL, self._on_propose)
+        self._peers.on_call(BARRIER_CALL, self._on_barrier)
+
+    def on_role(self) -> None:
+        """Role or leader changed: whoever waits for a leader looks again."""
+        self._role_changed.set()
+        self._role_changed = trio.Event()
+
+    async def _on_propose(self, source: NodeId, payload: bytes) -> bytes:
+        call = decode_untrusted(payload, ProposeCall, bytes_max=FRAME_BYTES_MAX)
+        proposed = self._replica.propose_packed(call.kind, call.version, call.payload, call.request_id)
+        return encode(ProposeReply(proposed.index, proposed.term))
+
+    async def _on_barrier(self, source: NodeId, payload: bytes) -> bytes:
+        return encode(BarrierReply(self._replica.core.read_index(self._replica.now())))
+
+    # ---- submit
+
+    async def submit(self, command: Any, request_id: RequestId, timeout_s: float) -> Applied:
+        """See `Replica.submit`."""
+        packed = pack_command(command)
+        deadline = self._clock.now() + timeout_s
+        maybe_done: UnknownOutcome | None = None
+        while True:
+            try:
+                proposed = await self._propose_anywhere(ProposeCall(*packed, request_id), deadline)
+                return await self._replica.result_of(proposed, deadline - self._clock.now())
+            except UnknownOutcome as error:
+                maybe_done = error
+                failure: OperatorError = error
+            except (Unavailable, Overloaded) as error:
+                failure = error
+            if self._must_give_up(deadline) or (maybe_done is not None and request_id == ""):
+                raise maybe_done or failure
+            await self._wait_for_change()
+
+    async def _propose_anywhere(self, call: ProposeCall, deadline: float) -> Proposed:
+        """Append it to the leader's log. Raises `Unavailable`, `Overloaded` (not carried out) or `UnknownOutcome`."""
+        leader_id = self._replica.core.leader_id
+        if leader_id in ("", self._replica.node_id):
+            return self._replica.propose_packed(call.kind, call.version, call.payload, call.request_id)
+        if not self._peers.connected(leader_id):
+            raise Unavailable(f"cannot reach the leader {leader_id}", hint="see `swarm status`")
+        bound_s = max(0.01, min(CALL_TIMEOUT_S, deadline - self._clock.now()))
+        try:
+            answer = await self._peers.call(leader_id, PROPOSE_CALL, encode(call), timeout_s=bound_s)
+            reply = decode_untrusted(answer, ProposeReply, bytes_max=1024)
+        except PeerError as error:
+            raise UnknownOutcome(
+                "the request may or may not have been carried out",
+                cause=f"the leader {leader_id} did not answer ({error})",
+                hint="ask again with the same request id",
+            ) from error
+        return Proposed(reply.index, reply.term)
+
+    def _must_give_up(self, deadline: float) -> bool:
+        now = self._clock.now()
+        lonely_s = min(self._replica.leader_contact_age_s, now - self._started_at)
+        return now + RETRY_S >= deadline or lonely_s > GIVEN_UP_S
+
+    async def _wait_for_change(self) -> None:
+        with trio.move_on_after(RETRY_S):
+            await self._role_changed.wait()
+
+    # ---- barrier
+
+    async def read_barrier(self, timeout_s: float) -> int:
+        """See `Replica.read_barrier`."""
+        deadline = self._clock.now() + timeout_s
+        while True:
+            try:
+                return await self._barrier_anywhere(deadline)
+            except (Unavailable, PeerError) as error:
+                if self._must_give_up(deadline):
+                    raise Unavailable("cannot confirm the newest state: no leader answers", cause=str(error)) from error
+            await self._wait_for_change()
+
+    async def _barrier_anywhere(self, deadline: float) -> int:
+        leader_id = self._replica.core.leader_id
+        if leader_id in ("", self._replica.node_id):
+            return self._replica.core.read_index(self._replica.now())
+        bound_s = max(0.01, min(CALL_TIMEOUT_S, deadline - self._clock.now()))
+        answer = await self._peers.call(leader_id, BARRIER_CALL, b"", timeout_s=bound_s)
+        return decode_untrusted(answer, BarrierReply, bytes_max=1024).index

@@ -1,0 +1,348 @@
+"""The replica on virtual time: three nodes in one process, a fake disk each, and what the rest of the node sees."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from swarm.consensus.config import ConsensusConfig
+from swarm.consensus.effects import Role
+from swarm.drivers.consensus import Replica
+from swarm.errors import StoreFailure, Unavailable, UnknownEntry, UnknownOutcome
+from swarm.model.command import Found, SetReason
+from swarm.model.entry import KIND_FOUND, Entry, HardState, Voter
+from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
+from swarm.model.outcome import Applied
+from swarm.ports import Batch, Stored
+from swarm.wire.codec import encode
+from tests.fakes.memory_peers import MemoryNetwork
+from tests.fakes.memory_store import MemoryStore
+
+NAMES = [NodeId(letter * 32) for letter in "abcd"]
+
+
+class TrioClock:
+    def now(self) -> float:
+        return trio.current_time()
+
+    def utc(self) -> float:
+        return trio.current_time()
+
+
+class Tape:
+    """A catalog that remembers what it was given, each request id once."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[int, str, str]] = []
+        self.unknown_kind = ""
+
+    def apply(self, entry: Entry) -> Applied:
+        if entry.kind == self.unknown_kind:
+            raise UnknownEntry(f"entry {entry.index} is newer than this program")
+        repeated = entry.request_id != "" and any(entry.request_id == known for _, _, known in self.entries)
+        if not repeated:
+            self.entries.append((entry.index, entry.kind, entry.request_id))
+        return Applied(entry.index, repeated=repeated)
+
+    def snapshot(self) -> bytes:
+        return msgspec.json.encode(self.entries)
+
+    def restore(self, data: bytes) -> None:
+        self.entries = msgspec.json.decode(data, type=list[tuple[int, str, str]])
+
+    @property
+    def requests(self) -> list[str]:
+        return [request_id for _, _, request_id in self.entries if request_id]
+
+
+class World:
+    """Three voters founded together, and a fourth node that holds nothing."""
+
+    def __init__(self, nursery: trio.Nursery, config: ConsensusConfig) -> None:
+        self.nursery = nursery
+        self.config = config
+        self.network = MemoryNetwork()
+        self.voters = tuple(Voter(name, 1) for name in NAMES[:3])
+        self.learners = tuple(Voter(name, 1) for name in NAMES)
+        self.stores: dict[NodeId, MemoryStore] = {}
+        self.tapes: dict[NodeId, Tape] = {}
+        self.replicas: dict[NodeId, Replica] = {}
+        self.scopes: dict[NodeId, trio.CancelScope] = {}
+
+    async def found(self, name: NodeId) -> None:
+        payload = encode(Found(ClusterId("c"), (), self.voters))
+        entry = Entry(1, 1, KIND_FOUND, 1, payload, 0, 0.0)
+        self.stores[name] = MemoryStore()
+        await self.stores[name].write([Batch(1, (entry,), hard_state=HardState(0, 1))])
+        await self.start(name)
+
+    async def start(self, name: NodeId) -> None:
+        store = self.stores.setdefault(name, MemoryStore())
+        stored: Stored = store.durable
+        self.tapes[name] = Tape()
+        self.replicas[name] = Replica(
+            me=Voter(name, stored.store_generation),
+            recovery_generation=0,
+            config=self.config,
+            rng=random.Random(name),
+            stored=stored,
+            store=store,
+            catalog=self.tapes[name],
+            peers=self.network.peers(name),
+            clock=TrioClock(),
+            learners=lambda: self.learners,
+        )
+        self.scopes[name] = await self.nursery.start(self._run, name)
+
+    async def _run(self, name: NodeId, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+        with trio.CancelScope() as scope:
+            task_status.started(scope)
+            await self.replicas[name].run()
+
+    def crash(self, name: NodeId) -> None:
+        self.scopes[name].cancel()
+        self.network.isolate(name)
+        del self.replicas[name]
+
+    async def leader(self) -> Replica:
+        with trio.fail_after(10):
+            while True:
+                for replica in self.replicas.values():
+                    if replica.may_act:
+                        return replica
+                await trio.sleep(0.01)
+
+    async def others(self) -> list[Replica]:
+        leader = await self.leader()
+        return [replica for replica in self.replicas.values() if replica is not leader]
+
+
+@asynccontextmanager
+async def three_nodes(config: ConsensusConfig | None = None) -> AsyncIterator[World]:
+    async with trio.open_nursery() as nursery:
+        world = World(nursery, config or ConsensusConfig())
+        for name in NAMES[:3]:
+            await world.found(name)
+        yield world
+        nursery.cancel_scope.cancel()
+
+
+def command(text: str) -> SetReason:
+    return SetReason(TaskId("1" * 32), text)
+
+
+async def settle(world: World, index: int) -> None:
+    with trio.fail_after(10):
+        for replica in world.replicas.values():
+            await replica.wait_applied(index)
+
+
+async def test_a_command_given_to_any_node_is_applied_on_all_in_the_same_order(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        await world.leader()
+        for number, replica in enumerate(world.replicas.values()):
+            applied = await replica.submit(command("x"), request_id=RequestId(f"r{number}"))
+            assert replica.applied_index >= applied.index
+        await settle(world, applied.index)
+        tapes = [tape.entries for name, tape in world.tapes.items() if name in world.replicas]
+        assert tapes[0] == tapes[1] == tapes[2]
+        assert world.tapes[NAMES[0]].requests == ["r0", "r1", "r2"]
+
+
+async def test_many_commands_share_few_syncs(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        before = world.stores[leader.node_id].writes
+        async with trio.open_nursery() as nursery:
+            for number in range(100):
+                nursery.start_soon(lambda number=number: leader.submit(command("x"), request_id=RequestId(f"r{number}")))
+        assert len(world.tapes[leader.node_id].requests) == 100
+        assert world.stores[leader.node_id].writes - before < 20
+
+
+async def test_work_goes_on_after_the_leader_dies(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        survivor = (await world.others())[0]
+        await leader.submit(command("x"), request_id=RequestId("before"))
+        world.crash(leader.node_id)
+        died_at = trio.current_time()
+        await survivor.submit(command("x"), request_id=RequestId("after"), timeout_s=5)
+        assert trio.current_time() - died_at < 2.0
+        assert world.tapes[survivor.node_id].requests == ["before", "after"]
+
+
+async def test_a_write_without_quorum_fails_and_is_not_applied(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        for other in await world.others():
+            world.network.isolate(other.node_id)
+        await trio.sleep(6)
+        started_at = trio.current_time()
+        with pytest.raises(Unavailable):
+            await leader.submit(command("x"), request_id=RequestId("r"), timeout_s=10)
+        assert trio.current_time() - started_at < 1, "with no leader for seconds it fails at once"
+        assert not leader.may_act
+        with pytest.raises(Unavailable):
+            await leader.read_barrier(0.5)
+
+
+async def test_an_entry_cut_off_in_flight_has_an_unknown_outcome_or_none(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        world.network.isolate(leader.node_id)
+        with pytest.raises(UnknownOutcome):
+            await leader.propose(command("x"), request_id=RequestId("r"), timeout_s=1)
+
+
+async def test_an_overwritten_proposal_is_known_not_to_be_carried_out(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        world.network.isolate(leader.node_id)
+        outcome: list[Exception] = []
+
+        async def propose() -> None:
+            try:
+                await leader.propose(command("x"), request_id=RequestId("r"), timeout_s=60)
+            except Unavailable as error:
+                outcome.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(propose)
+            await trio.sleep(5)
+            world.network.heal()
+        assert outcome
+        successor = await world.leader()
+        assert successor is not leader
+        assert world.tapes[successor.node_id].requests == []
+
+
+async def test_the_same_request_sent_twice_is_applied_once(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        follower = (await world.others())[0]
+        await follower.submit(command("x"), request_id=RequestId("r"))
+        again = await follower.submit(command("x"), request_id=RequestId("r"))
+        assert again.repeated
+        assert world.tapes[follower.node_id].requests == ["r"]
+
+
+async def test_a_plan_of_an_earlier_term_is_not_proposed(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        with pytest.raises(Unavailable):
+            await leader.propose(command("x"), term=leader.term - 1)
+
+
+async def test_a_barrier_names_everything_acknowledged_before_it(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        applied = await leader.submit(command("x"), request_id=RequestId("r"))
+        for other in await world.others():
+            assert await other.read_barrier() >= applied.index
+
+
+async def test_a_node_that_held_nothing_gets_the_log_as_a_learner(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        applied = await leader.submit(command("x"), request_id=RequestId("r"))
+        await world.start(NAMES[3])
+        await settle(world, applied.index)
+        learner = world.replicas[NAMES[3]]
+        assert not learner.core.is_voter and learner.leader_id == leader.node_id
+        await learner.submit(command("x"), request_id=RequestId("through the learner"))
+
+
+async def test_a_node_far_behind_is_brought_up_by_a_snapshot(autojump_clock: trio.testing.MockClock) -> None:
+    config = ConsensusConfig(snapshot_every=50, trailing=10)
+    async with three_nodes(config) as world:
+        leader = await world.leader()
+        for number in range(120):
+            await leader.submit(command("x" * 100), request_id=RequestId(f"r{number}"))
+        assert leader.core.entry_at(60) is None, "the log is bounded"
+        await world.start(NAMES[3])
+        await settle(world, leader.applied_index)
+        assert world.tapes[NAMES[3]].entries == world.tapes[leader.node_id].entries
+        world.crash(NAMES[3])
+        world.network.heal()
+        await world.start(NAMES[3])
+        await settle(world, leader.applied_index)
+        assert world.tapes[NAMES[3]].entries == world.tapes[leader.node_id].entries
+
+
+async def test_all_nodes_restarted_at_once_have_what_was_acknowledged(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        await leader.submit(command("x"), request_id=RequestId("r"))
+        for name in NAMES[:3]:
+            world.crash(name)
+        world.network.heal()
+        for name in NAMES[:3]:
+            await world.start(name)
+        again = await world.leader()
+        await again.submit(command("x"), request_id=RequestId("s"))
+        assert world.tapes[again.node_id].requests == ["r", "s"]
+
+
+async def test_an_unknown_entry_stops_applying_but_not_voting(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        behind = (await world.others())[0]
+        world.tapes[behind.node_id].unknown_kind = "task.reason"
+        applied = await leader.submit(command("x"), request_id=RequestId("r"))
+        world.crash(next(other for other in await world.others() if other is not behind).node_id)
+        await leader.submit(command("x"), request_id=RequestId("s"))
+        await trio.sleep(1)
+        assert "newer" in behind.halted
+        assert behind.applied_index == applied.index - 1
+        assert behind.commit_index > applied.index, "it goes on acknowledging: the others need its vote"
+
+
+async def test_leadership_is_handed_over_without_a_gap(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        other = (await world.others())[0]
+        started_at = trio.current_time()
+        leader.transfer_leadership(other.node_id)
+        with trio.fail_after(5):
+            while other.role is not Role.LEADER:
+                await trio.sleep(0.01)
+        assert trio.current_time() - started_at < 0.3
+        await leader.submit(command("x"), request_id=RequestId("r"))
+
+
+async def test_voters_change_in_one_proposal(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        await world.start(NAMES[3])
+        await trio.sleep(3)
+        gone = (await world.others())[0]
+        kept = tuple(voter for voter in world.learners if voter.node_id != gone.node_id)
+        await leader.propose_configuration(kept)
+        await trio.sleep(1)
+        assert leader.configuration.voters == kept and not leader.configuration.outgoing
+        assert world.replicas[NAMES[3]].core.is_voter
+
+
+async def test_a_failed_write_ends_the_replica() -> None:
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with three_nodes() as world:
+            leader = await world.leader()
+            world.stores[leader.node_id].fail_next = True
+            await leader.submit(command("x"), request_id=RequestId("r"), timeout_s=1)
+    assert caught.group_contains(StoreFailure)
+
+
+async def test_a_stalled_disk_gives_the_lease_up(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        world.stores[leader.node_id].gate = trio.Event()
+        await trio.sleep(5.5)
+        assert leader.role is not Role.LEADER
+        assert (await world.leader()) is not leader
+        world.stores[leader.node_id].gate.set()
