@@ -92,6 +92,12 @@ class Copy:
     changed_at: float = 0.0
     first_seen: float = 0.0
     report: ReportState = field(default_factory=ReportState)
+    task_id: str = ""
+    attempt: int = 0
+
+    def __post_init__(self) -> None:
+        self.task_id, _, number = self.assignment_id.rpartition(".")
+        self.attempt = int(number)
 
     @property
     def alive(self) -> bool:
@@ -116,14 +122,6 @@ class Copy:
             and self.record.desired is Desired.RUNNING
             and not (self.gone or self.ended or self.lost)
         )
-
-    @property
-    def task_id(self) -> str:
-        return self.assignment_id.rpartition(".")[0]
-
-    @property
-    def attempt(self) -> int:
-        return int(self.assignment_id.rpartition(".")[2])
 
     def content(self) -> Content:
         """What a report would say now."""
@@ -155,7 +153,7 @@ def adopt(record: Assignment, spec: TaskSpec, now: float) -> Copy:
         record=record,
         spec=spec,
         phase=record.phase,
-        reason=record.reason,
+        reason=record.reason if record.phase is not Phase.ASSIGNED else "",
         exit_code=record.exit_code,
         restarts=record.restarts,
         started_utc=record.started_utc,

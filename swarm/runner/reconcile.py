@@ -14,12 +14,16 @@ copy is in flight, and nothing is asked of an engine that is down or not yet lis
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from swarm.model.container import ContainerStatus
 from swarm.model.phase import Desired, Phase
 from swarm.runner.copies import BROKEN, Copy
 from swarm.runner.effects import Inspect, Operation, Remove, Run, Start, Stop
+
+SAME_START_S = 2.0
+"""The same start, stamped by its event, by the engine's record and by our clock, differs by milliseconds on a quiet host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +35,10 @@ class Look:
     """The engine is up and has been listed since it came up."""
     may_start: bool
     may_restart: bool
-    superseded: bool
-    """A newer ended container of the same task is kept."""
+    trusted: bool
+    """What is held was true lately: a replay of old entries is not, and no exit is judged by it."""
+    kept: Mapping[str, int]
+    """Task -> attempt of its newest ended container, which is kept for its logs."""
     abandon_after_s: float
     stray_stop_grace_s: float
 
@@ -121,7 +127,8 @@ def _after_end(copy: Copy, look: Look) -> Step | None:
         return None
     if copy.alive:
         return Do(_stop_of(copy, look))
-    return Do(Remove(copy.container.container_id)) if look.superseded else None
+    superseded = look.kept.get(copy.task_id, 0) > copy.attempt
+    return Do(Remove(copy.container.container_id)) if superseded else None
 
 
 def _stop(copy: Copy, look: Look) -> Step:
@@ -132,13 +139,13 @@ def _run(copy: Copy, look: Look) -> Step | None:
     container = copy.container
     if copy.alive:
         assert container is not None
-        known = copy.phase is Phase.RUNNING and copy.started_utc == container.started_utc
+        known = copy.phase is Phase.RUNNING and abs(copy.started_utc - container.started_utc) <= SAME_START_S
         return None if known else MarkRunning()
     if container is not None and container.status in BROKEN:
         return Do(Remove(container.container_id))
     exited = container is not None and container.status is ContainerStatus.EXITED
     if not copy.waiting and (exited or (container is None and copy.ran)):
-        return JudgeExit()
+        return JudgeExit() if look.trusted else None
     permitted = look.may_start or (copy.ran and look.may_restart)
     if not permitted or (copy.waiting and look.now < copy.try_at):
         return None
