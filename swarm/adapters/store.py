@@ -42,6 +42,11 @@ _SCHEMA = """
 CREATE TABLE log (position INTEGER PRIMARY KEY, content BLOB NOT NULL, chain INTEGER NOT NULL);
 CREATE TABLE fact (name TEXT PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
 """
+_NOT_DAMAGE = frozenset({
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH,
+})
+"""The disk or the host refuses; what is in the file may be whole. Everything else SQLite raises while reading means damage."""
 
 
 class Damaged(Exception):
@@ -164,7 +169,7 @@ def _open(folder: Path) -> tuple[SqliteStore, Stored]:
             return SqliteStore(connection), stored
         except (Damaged, BadMessage, sqlite3.DatabaseError, struct.error) as error:
             connection.close()
-            if isinstance(error, sqlite3.OperationalError):
+            if isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_DAMAGE:
                 raise
             set_aside(folder, generation)
     generation += 1
