@@ -33,7 +33,6 @@ from swarm.runner.effects import (
     Operation,
     Run,
     SendReports,
-    Start,
     StartOperation,
 )
 from swarm.runner.fence import Fence
@@ -114,9 +113,8 @@ class Runner:
 
     def on_reconnect(self, now: float) -> None:
         """This node was cut off from the cluster: what it knows may be old."""
-        self.now = now
         self.fence.lower(now)
-        self._decide_all()
+        self.tick(now)
 
     # ---- inputs: the engine -------------------------------------------------------------------------------------------------
 
@@ -154,10 +152,9 @@ class Runner:
         if assignment_id is None:
             return
         copy = self._copy_of(event.container_id, assignment_id)
-        if copy is None or event.action in ("create", "start"):
-            if event.action in ("create", "start"):
-                outcomes.note_event(self, copy, assignment_id, event)
-        else:
+        if event.action in ("create", "start"):
+            outcomes.note_event(self, copy, assignment_id, event)
+        elif copy is not None:
             copy.recheck, copy.touched_at = True, now
         if copy is not None:
             self._decide(copy, self._look())
@@ -206,10 +203,9 @@ class Runner:
 
     def on_stall(self, gap_s: float, now: float) -> None:
         """This process slept: leader contacts queued meanwhile are old news, so a long gap lowers the fence."""
-        self.now = now
         if gap_s >= self.config.leader_silence_s:
             self.fence.lower(now)
-        self._decide_all()
+        self.tick(now)
 
     def take_effects(self) -> list[Effect]:
         """Everything to carry out, in order."""
