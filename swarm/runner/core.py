@@ -25,22 +25,13 @@ from swarm.ports import EngineError
 from swarm.runner import invariants, labels, outcomes, reports
 from swarm.runner.config import RunnerConfig
 from swarm.runner.copies import Copy, Holdings, adopt, stray
-from swarm.runner.effects import (
-    AbandonOperation,
-    Effect,
-    NeedBarrier,
-    Notice,
-    Operation,
-    Run,
-    SendReports,
-    StartOperation,
-)
+from swarm.runner.effects import AbandonOperation, Effect, NeedBarrier, Notice, Operation, Run, SendReports, StartOperation
 from swarm.runner.fence import Fence
 from swarm.runner.reconcile import Abandon, Create, Do, Forget, JudgeExit, Look, MarkRunning, MarkStopped, next_step
 
 REPORTS_AT_ONCE_MAX = 200
 FORGOTTEN_KEPT = 256
-_STEPS_MAX = 8
+STEPS_MAX = 8
 Held = Mapping[str, tuple[Assignment, TaskSpec]]
 
 
@@ -254,8 +245,7 @@ class Runner:
     def _claim_stray(self, copy: Copy) -> None:
         for container_id, other in self.strays.items():
             if other.assignment_id == copy.assignment_id and other.operation is None:
-                copy.container = other.container
-                del self.strays[container_id]
+                copy.container = self.strays.pop(container_id).container
                 return
 
     def _copy_of(self, container_id: str, assignment_id: str) -> Copy | None:
@@ -321,7 +311,7 @@ class Runner:
         self._flush()
 
     def _decide(self, copy: Copy, look: Look) -> None:
-        for _ in range(_STEPS_MAX):
+        for _ in range(STEPS_MAX):
             match next_step(copy, look):
                 case None:
                     return
