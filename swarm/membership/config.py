@@ -1,0 +1,69 @@
+"""Every knob of membership, with its unit, why it has its value, and what gets worse in each direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Immutable; one per core. The defaults find a power cut in about a second and wait five for a stalled daemon."""
+
+    probe_interval_s: float = 0.25
+    """Between two rounds of pings; times (health score + 1). Lower finds death sooner and costs 0.2 ms of CPU per ping."""
+    direct_timeout_s: float = 0.15
+    """For the answer to a direct ping; times (score + 1), and never under three round trips. A loop at nice -20 is late by at
+    most 0.12 s under load (p99), so lower makes every busy peer an investigation, higher delays the first connect."""
+    everyone_probes_max: int = 10
+    """Up to this many members everyone pings everyone in every round; beyond, `probes_per_round` of a shuffled ring."""
+    probes_per_round: int = 3
+    """First detection takes about 1.58 / this rounds whatever the size (SWIM, section 3.1)."""
+    indirect_probes: int = 3
+    """k: helpers asked to ping and to connect. More see round more broken paths and cost packets."""
+    connect_timeout_s: float = 0.25
+    """One TCP connect. A living kernel answers in 0.1 to 1.4 ms however busy its host is; a lost SYN is tried again by us."""
+    suspect_after_s: float = 0.3
+    """From the lost ping to the accusation: one ping and one connect by the helpers and their reports."""
+    suspicion_min_s: float = 0.3
+    """Shortest suspicion, with all confirmations; times (score + 1)."""
+    suspicion_max_s: float = 5.0
+    """Longest suspicion, and the whole of it for a stalled daemon: the longest stalls measured on healthy hosts were 1.6 s."""
+    confirmations: int = 2
+    """Independent observers, besides this one, whose kernel evidence shortens suspicion to its minimum (Lifeguard's K)."""
+    silent_connects_min: int = 3
+    """Own connects in a row without any answer before a host is called silent, when others confirm it: 0.9 s from the lost ping.
+    One less finds death at 0.65 s and takes a switch's hiccup for it."""
+    silent_connects_alone_min: int = 4
+    """The same when there is nobody who could confirm it (two nodes)."""
+    case_repeat_s: float = 0.5
+    """Between two rounds of helpers in one investigation."""
+    contact_fresh_s: float = 0.75
+    """Who answered us within this time is not believed dead on another's word: it is asked first. Three probe rounds."""
+    heard_fresh_s: float = 0.6
+    """Age at which a packet from a member no longer proves that its host is up: two of its probe rounds and some lag."""
+    observation_fresh_s: float = 2.0
+    """Age at which an observation by a helper no longer counts."""
+    gossip_interval_s: float = 0.2
+    """Between two rounds of rumours when there is something to say; news goes at once but for `gossip_spacing_s`."""
+    gossip_spacing_s: float = 0.02
+    """Shortest time between two rounds of rumours, so that a burst of changes shares packets."""
+    gossip_fanout: int = 3
+    """Members told per round; all of them up to `everyone_probes_max`."""
+    retransmit_factor: int = 4
+    """A rumour is sent this times ceil(log10(N + 1)) times by each member."""
+    packet_bytes_max: int = 1336
+    """Plaintext of a packet: 1,400 less 64 for the seal."""
+    sample_bytes_max: int = 440
+    """Of them for samples of load, which never crowd out news of members."""
+    sync_interval_s: float = 30.0
+    """Between two exchanges of whole tables with one random member; times 1 + log2(N / 32) beyond 32 members."""
+    dead_retry_interval_s: float = 2.0
+    """Every so often one dead member is pinged: heals splits. Costs half a packet a second."""
+    dead_retry_for_s: float = 24 * 3600.0
+    """How long dead members are retried."""
+    leave_linger_s: float = 1.0
+    """A leaver goes on answering for this long, so that nobody takes its leaving for death."""
+    health_score_max: int = 7
+    """Local health runs from 0 (well) to this: timeouts grow at most eightfold (Lifeguard's S = 8)."""
+    errands_max: int = 64
+    """Probes on behalf of others in flight at once; more are dropped."""
