@@ -1,0 +1,119 @@
+"""`/v1/nodes`: list, get, set labels and availability, drain, confirm a death, remove."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, json_answer, read_body, read_json
+from swarm.api.lookup import find_node
+from swarm.api.tasks import request_id_of
+from swarm.errors import Conflict, UsageError
+from swarm.model.command import PassVerdict, RemoveNode, SetNode
+from swarm.model.ids import NodeId
+from swarm.model.liveness import MemberStatus
+from swarm.model.node import Availability, Node, VerdictKind
+from swarm.model.resources import Resources
+from swarm.schema.request import check_fields, read_label_edits
+from swarm.schema.shapes import Shape, engine_of, node_detail, node_object
+
+_SETTABLE = (Availability.ACTIVE.value, Availability.DRAIN.value)
+
+
+def node_rows(api: Api, nodes: list[Node]) -> list[Shape]:
+    """Rows of `node ls`. Cost O(assignments + nodes)."""
+    face = api.face
+    tasks: Counter[NodeId] = Counter(a.node_id for a in face.catalog.assignments.values() if not a.ended)
+    members, consensus = face.members(), face.consensus()
+    own_engine = face.engine_state()[0].value
+    return [
+        node_object(
+            node, members.get(node.id), self_id=face.node_id, leader_id=consensus.leader_id, voters=consensus.voters,
+            engine=own_engine if node.id == face.node_id else engine_of(members.get(node.id)),
+            reserved=face.catalog.reserved.get(node.id, Resources()), tasks=tasks[node.id],
+        )
+        for node in nodes
+    ]  # fmt: skip
+
+
+async def list_nodes(api: Api, request: Request) -> Response:
+    """GET /v1/nodes: every admitted node, by name."""
+    headers = await freshen(api, request)
+    nodes = sorted(api.face.catalog.nodes.values(), key=lambda node: (node.name, node.id))
+    return json_answer(node_rows(api, nodes), headers=headers)
+
+
+def node_answer(api: Api, node_id: NodeId, headers: dict[str, str] | None = None) -> Response:
+    """Everything about one node."""
+    face = api.face
+    node = face.catalog.nodes[node_id]
+    member = face.members().get(node_id)
+    newest = max((m.last_contact for m in face.members().values()), default=0.0)
+    age = round(newest - member.last_contact, 3) if member is not None and member.last_contact else None
+    row = node_rows(api, [node])[0]
+    extra = {"contact_behind_s": age}
+    if node_id == face.node_id:
+        row["engine_detail"] = face.engine_state()[1]
+    return json_answer(node_detail(row, node, member, extra), headers=headers)
+
+
+async def get_node(api: Api, request: Request) -> Response:
+    """GET /v1/nodes/{ref}."""
+    headers = await freshen(api, request)
+    return node_answer(api, find_node(api.face, request.path_params["ref"]).id, headers)
+
+
+async def patch_node(api: Api, request: Request) -> Response:
+    """PATCH /v1/nodes/{ref} {labels?: {key: value or null}, availability?: active|drain}."""
+    body = await read_json(request)
+    check_fields(body, {"labels": dict, "availability": str})
+    availability = body.get("availability")
+    if availability is not None and availability not in _SETTABLE:
+        raise UsageError(f"bad value for 'availability': {availability!r}", cause=f"one of {', '.join(_SETTABLE)} is expected")
+    labels = read_label_edits(body.get("labels", {}))
+    node = find_node(api.face, request.path_params["ref"])
+    command = SetNode(node.id, Availability(availability) if availability is not None else None, labels)
+    return await _carry_out(api, request, node.id, command)
+
+
+async def drain_node(api: Api, request: Request) -> Response:
+    """POST /v1/nodes/{ref}/drain: its tasks move to other nodes, and it gets no new ones until made active again."""
+    await read_body(request)
+    node = find_node(api.face, request.path_params["ref"])
+    return await _carry_out(api, request, node.id, SetNode(node.id, Availability.DRAIN))
+
+
+async def confirm_dead(api: Api, request: Request) -> Response:
+    """POST /v1/nodes/{ref}/confirm-dead: a person says it will not come back as it was; its tasks are replaced at once."""
+    await read_body(request)
+    node = find_node(api.face, request.path_params["ref"])
+    member = api.face.members().get(node.id)
+    if node.id == api.face.node_id or (member is not None and member.status is MemberStatus.ALIVE):
+        raise Conflict(
+            f"node '{node.name}' is not dead", cause="it answers",
+            hint=f"to move its tasks: swarm node drain {node.name}",
+        )  # fmt: skip
+    command = PassVerdict(node.id, VerdictKind.CONFIRMED, "an operator confirmed it")
+    return await _carry_out(api, request, node.id, command)
+
+
+async def remove_node(api: Api, request: Request) -> Response:
+    """DELETE /v1/nodes/{ref}?force=1: it is a member no more, for good. 204. A node that answers and has tasks needs force."""
+    await read_body(request)
+    force = request.query_params.get("force") in ("1", "true")
+    node = find_node(api.face, request.path_params["ref"])
+    row = node_rows(api, [node])[0]
+    if row["status"] == MemberStatus.ALIVE.value and row["tasks"] and not force:
+        raise Conflict(
+            f"node '{node.name}' runs {row['tasks']} tasks", cause="removing it would stop them before they run elsewhere",
+            hint=f"swarm node drain {node.name} first, or: swarm node rm -f {node.name}",
+        )  # fmt: skip
+    await api.face.submit(RemoveNode(node.id), request_id=request_id_of(request), timeout_s=SUBMIT_S_MAX)
+    return Response(status_code=204)
+
+
+async def _carry_out(api: Api, request: Request, node_id: NodeId, command: SetNode | PassVerdict) -> Response:
+    await api.face.submit(command, request_id=request_id_of(request), timeout_s=SUBMIT_S_MAX)
+    return node_answer(api, node_id)
