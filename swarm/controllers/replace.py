@@ -1,0 +1,100 @@
+"""Replacing: when a dead node's work is to run elsewhere, and when it waits.
+
+| verdict | replaced |
+| --- | --- |
+| host silent | at once |
+| daemon gone, daemon stalled | 30 s after this leader first saw the verdict: the containers are presumed to run |
+| confirmed by an operator | at once, brake or not |
+
+Never before the end of an announced pause, never while the brake holds. A task that is pinned by its data, or was submitted with
+`--on-node-loss wait`, waits for its node and says so.
+
+Promise: an overloaded or upgraded node does not lose its containers, because only a silent host's work moves at once.
+
+Pure: no I/O, no clock, no randomness of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarm.model.assignment import Assignment
+from swarm.model.command import SetReason
+from swarm.model.ids import NodeId
+from swarm.model.node import Node, VerdictKind
+from swarm.model.phase import Desired
+from swarm.model.placement import Replacement
+from swarm.model.task import NodeLossKind, Task
+from swarm.model.view import ClusterView
+
+DAEMON_GRACE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a controller wants: placements for the scheduler to find, and reasons to write down."""
+
+    replacements: tuple[Replacement, ...] = ()
+    reasons: tuple[SetReason, ...] = ()
+    next_look: float = float("inf")
+    """When something that waits now is due, CLOCK_BOOTTIME seconds."""
+
+
+class Replacing:
+    """One leadership's memory of when it first saw each verdict."""
+
+    def __init__(self, daemon_grace_s: float = DAEMON_GRACE_S) -> None:
+        self._daemon_grace_s = daemon_grace_s
+        self._seen_at: dict[NodeId, float] = {}
+
+    def reconcile(self, view: ClusterView, *, brake_until: float) -> Wishes:
+        """What to place again now."""
+        replacements: list[Replacement] = []
+        reasons: list[SetReason] = []
+        next_look = float("inf")
+        dead = [node_id for node_id in sorted(view.nodes) if view.nodes[node_id].verdict.kind is not VerdictKind.ALIVE]
+        self._seen_at = {node_id: self._seen_at.get(node_id, view.now) for node_id in dead}
+        for node_id in dead:
+            due = self._due(view, view.nodes[node_id], brake_until)
+            if view.now < due:
+                next_look = min(next_look, due)
+                continue
+            for assignment, task in _work_of(view, node_id):
+                wait = _why_wait(view, task, node_id)
+                if wait is None:
+                    reason = f"{view.nodes[node_id].name} is dead ({view.nodes[node_id].verdict.kind.value})"
+                    replacements.append(Replacement(task.id, assignment.id, node_id, reason))
+                elif task.reason != wait:
+                    reasons.append(SetReason(task.id, wait))
+        return Wishes(tuple(replacements), tuple(reasons), next_look)
+
+    def _due(self, view: ClusterView, node: Node, brake_until: float) -> float:
+        if node.verdict.kind is VerdictKind.CONFIRMED:
+            return view.now
+        member = view.members.get(node.id)
+        due = max(brake_until, member.paused_until if member is not None else 0.0)
+        if node.verdict.kind in (VerdictKind.DAEMON_GONE, VerdictKind.DAEMON_STALLED):
+            due = max(due, self._seen_at[node.id] + self._daemon_grace_s)
+        return due
+
+
+def _work_of(view: ClusterView, node_id: NodeId) -> list[tuple[Assignment, Task]]:
+    """The node's current copies that should run and are not yet replaced."""
+    work = []
+    for assignment_id in sorted(view.by_node.get(node_id, ())):
+        assignment = view.assignments[assignment_id]
+        task = view.tasks.get(assignment.task_id)
+        if task is None or task.ended or task.desired is not Desired.RUNNING or task.assignment != assignment_id:
+            continue
+        if assignment.desired is Desired.RUNNING:
+            work.append((assignment, task))
+    return work
+
+
+def _why_wait(view: ClusterView, task: Task, node_id: NodeId) -> str | None:
+    name = view.nodes[node_id].name
+    if task.spec.on_node_loss is NodeLossKind.WAIT:
+        return f"waits for {name}, which is dead: it was submitted with --on-node-loss wait"
+    if task.spec.pins:
+        return f"waits for {name}, which is dead: its data is there (--volume-elsewhere allows an empty start)"
+    return None
