@@ -1,6 +1,6 @@
 """The leader's duties, one a file: pure reconcilers from a frozen view to commands.
 
-Each looks at the whole cluster (decisions beside observations) and says what should be decided next; a driver feeds it and proposes
+Each looks at the whole cluster (decisions beside observations) and says what should be decided next; a driver proposes
 what it says. A controller that must remember something (since when, how many lately) is a small class whose memory begins anew
 with each leadership: a new leader judges by what it saw itself.
 

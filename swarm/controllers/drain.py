@@ -1,7 +1,7 @@
 """Draining: a node's work is placed elsewhere first, and stops here only once the new copy runs (`heal`).
 
-A pinned task cannot move: its data is here. It is stopped last, when nothing that can move is left, and then waits, pending, for the
-node to take work again.
+A pinned task cannot move: its data is here. It is stopped last, when nothing that can move is left, and then waits, pending,
+for the node to take work again.
 
 Pure: no I/O, no clock, no randomness of its own.
 """

@@ -4,8 +4,8 @@ Gossip may say DEAD in under a second; that is an observation of one node. The l
 verdict is taken back when the node is alive again, may grow worse (its daemon was gone, now its host is silent), and one that an
 operator gave stands until the node is alive.
 
-**The brake.** When more than half of the nodes that were alive 30 s ago, and at least three, became dead within 30 s, it is usually
-the network or the leader's own host. The verdicts are passed (people must see them), but replacing waits 60 s, or for
+**The brake.** When more than half of the nodes that were alive 30 s ago, and at least three, became dead within 30 s, it is
+usually the network or the leader's own host. The verdicts are passed (people must see them), but replacing waits 60 s, or for
 `swarm node confirm-dead`. Voter repair does not wait.
 
 Pure: no I/O, no clock, no randomness of its own.

@@ -1,8 +1,8 @@
 """The voter set keeps itself: how many vote, who takes a dead voter's place, and when a lost one is given up.
 
 One voter for one or two nodes, three for three to six, five from seven on; never an even number. A voter is replaced when gossip
-says DEAD *and* its stream has been silent for 15 s. A learner is fit to vote when it has been in contact for 10 s and is within 250
-entries of the log's end. With no fit learner left a dead voter stays a voter (its return heals the cluster) until it is
+says DEAD *and* its stream has been silent for 15 s. A learner is fit to vote when it has been in contact for 10 s and is within
+250 entries of the log's end. With no fit learner left a dead voter stays a voter (its return heals the cluster) until it is
 removed, or given up after 600 s; then three become one, the leader, in one change. At most one change per 10 s, and never to a
 set without a majority in contact.
 
