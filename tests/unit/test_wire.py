@@ -1,0 +1,151 @@
+"""Tokens, keys, envelopes, frames and addresses: the sentences of their pages, one by one."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarm.errors import BadMessage, Unauthenticated, UsageError
+from swarm.model.ids import ClusterId, NodeId
+from swarm.wire import envelope, frame, keys
+from swarm.wire.address import format_address, parse_address
+from swarm.wire.envelope import Replayed, Sealer, UnknownKey
+from swarm.wire.keys import Keyring
+from swarm.wire.token import new_token, parse_token
+
+CLUSTER, OTHER_CLUSTER = ClusterId("ab" * 16), ClusterId("cd" * 16)
+ONE, TWO = NodeId("11" * 16), NodeId("22" * 16)
+OLD, NEW = bytes(32), bytes([1]) * 32
+
+
+def sealer(sender: NodeId, keyring: Keyring = Keyring(OLD), cluster: ClusterId = CLUSTER, generation: int = 1) -> Sealer:  # noqa: B008
+    return Sealer(cluster, keyring, sender, generation)
+
+
+def test_a_new_token_is_63_characters_without_padding() -> None:
+    token = new_token(lambda count: bytes(range(count)))
+    assert token.startswith("swarm1-") and len(token) == 63 and "=" not in token
+    assert parse_token(token) == bytes(range(32))
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("", "empty"),
+        ("docker swarm join", "does not start with 'swarm1-'"),
+        ("swarm1-abc", "3 characters after 'swarm1-' instead of 56"),
+        ("swarm1-" + "1" * 56, "a character that no token has"),
+        ("swarm1-" + "a" * 56, "checksum does not match"),
+    ],
+)
+def test_a_bad_token_says_what_is_wrong(text: str, cause: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_token(text)
+    assert cause in caught.value.cause and caught.value.hint
+
+
+def test_each_purpose_and_each_cluster_has_keys_of_its_own() -> None:
+    secret = bytes(range(32))
+    authorities = [keys.authority_key(secret, salt) for salt in (keys.FOUND_SALT, keys.cluster_salt(CLUSTER), bytes(16))]
+    scalars = {key.private_numbers().private_value for key in authorities}
+    symmetric = {keys.gossip_key(secret, CLUSTER), keys.gossip_key(secret, OTHER_CLUSTER), keys.registry_key(secret, CLUSTER)}
+    assert len(scalars) == 3 and len(symmetric) == 3
+
+
+def test_the_authority_is_the_same_on_every_node() -> None:
+    numbers = [keys.authority_key(bytes(32), keys.FOUND_SALT).private_numbers().private_value for _ in range(2)]
+    assert numbers[0] == numbers[1]
+
+
+def test_a_packet_of_another_cluster_does_not_open() -> None:
+    packet = sealer(ONE, cluster=OTHER_CLUSTER).seal(ONE, b"hello")
+    with pytest.raises(Unauthenticated):
+        sealer(TWO).open_untrusted(packet)
+
+
+def test_a_packet_under_an_unknown_key_says_so() -> None:
+    packet = sealer(ONE, Keyring(NEW)).seal(ONE, b"hello")
+    with pytest.raises(UnknownKey):
+        sealer(TWO).open_untrusted(packet)
+
+
+def test_a_packet_opens_once() -> None:
+    packet, two = sealer(ONE).seal(ONE, b"hello"), sealer(TWO)
+    two.open_untrusted(packet)
+    with pytest.raises(Replayed):
+        two.open_untrusted(packet)
+
+
+def test_a_node_does_not_take_its_own_packet() -> None:
+    one = sealer(ONE)
+    with pytest.raises(Replayed):
+        one.open_untrusted(one.seal(ONE, b"hello"))
+
+
+def test_a_restarted_sender_is_ahead_of_its_former_self() -> None:
+    two, former, present = sealer(TWO), sealer(ONE, generation=1), sealer(ONE, generation=2)
+    late = former.seal(ONE, b"late")
+    for _ in range(2_000):
+        two.open_untrusted(former.seal(ONE, b""))
+    assert two.open_untrusted(present.seal(ONE, b"new")) == (ONE, b"new")
+    with pytest.raises(Replayed):
+        two.open_untrusted(late)
+
+
+def test_a_packet_cannot_be_relabelled_as_another_senders() -> None:
+    packet = bytearray(sealer(ONE).seal(ONE, b"hello"))
+    packet[5:21] = bytes.fromhex("33" * 16)
+    with pytest.raises(Unauthenticated):
+        sealer(TWO).open_untrusted(bytes(packet))
+
+
+def test_rotation_opens_both_keys_while_it_lasts_and_remembers_what_was_seen() -> None:
+    one, two = sealer(ONE), sealer(TWO)
+    before = one.seal(ONE, b"before")
+    two.open_untrusted(before)
+    two.set_keyring(Keyring(OLD, (NEW,)))
+    one.set_keyring(Keyring(NEW, (OLD,)))
+    assert two.open_untrusted(one.seal(ONE, b"after")) == (ONE, b"after")
+    with pytest.raises(Replayed):
+        two.open_untrusted(before)
+    two.set_keyring(Keyring(NEW))
+    with pytest.raises(UnknownKey):
+        two.open_untrusted(before)
+
+
+def test_the_table_of_senders_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envelope, "SENDERS_MAX", 8)
+    two = sealer(TWO)
+    for number in range(20):
+        sender = NodeId(f"{number + 100:032x}")
+        two.open_untrusted(sealer(sender).seal(sender, b""))
+    assert len(two._senders) == 8
+
+
+def test_a_frame_over_the_limit_is_refused_by_its_length_alone() -> None:
+    reader = frame.FrameReader()
+    reader.feed((frame.HELLO_BYTES_MAX + 1).to_bytes(4))
+    with pytest.raises(BadMessage, match="at most 1024"):
+        reader.next_frame()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.77.0.11", ("10.77.0.11", 4747)),
+        ("10.77.0.11:9", ("10.77.0.11", 9)),
+        ("node-1.example", ("node-1.example", 4747)),
+        ("[fd00::1]:80", ("fd00::1", 80)),
+        ("[fd00::1]", ("fd00::1", 4747)),
+        ("fd00::1", ("fd00::1", 4747)),
+    ],
+)
+def test_addresses_are_read_as_people_write_them(text: str, expected: tuple[str, int]) -> None:
+    assert parse_address(text) == expected
+    assert parse_address(format_address(*expected)) == expected
+
+
+@pytest.mark.parametrize("text", ["", ":4747", "host:", "host:0", "host:65536", "a b", "[fd00::1]x", "host:٣"])
+def test_a_bad_address_is_named(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_address(text)
+    assert repr(text) in caught.value.message
