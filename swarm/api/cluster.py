@@ -1,0 +1,146 @@
+"""`/v1/status`, `/v1/tokens`, `/v1/join-token`, `/v1/authority`, `/v1/shutdown`: the cluster as a whole, and this node's end."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections import Counter
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from swarm import __version__
+from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, json_answer, read_body, read_json
+from swarm.api.lookup import current_assignment
+from swarm.api.nodes import node_rows
+from swarm.api.tasks import request_id_of
+from swarm.errors import NotFound, UsageError
+from swarm.model.command import CreateApiToken, RevokeApiToken
+from swarm.model.ids import NodeId
+from swarm.schema.apitoken import ApiTokenText
+from swarm.schema.request import check_fields
+from swarm.schema.shapes import Shape, task_phase
+from swarm.schema.tolerance import Tolerance, tolerance
+
+NOTE_CHARS_MAX = 200
+
+
+async def get_status(api: Api, request: Request) -> Response:
+    """GET /v1/status: who leads, how fresh this is, which nodes may fail now, what is wrong."""
+    headers = await freshen(api, request)
+    stale = headers.get("swarm-stale-s")
+    face, consensus = api.face, api.face.consensus()
+    catalog = face.catalog
+    rows = node_rows(api, sorted(catalog.nodes.values(), key=lambda node: (node.name, node.id)))
+    engine, engine_detail = face.engine_state()
+    phases: Counter[str] = Counter(
+        task_phase(task, current_assignment(catalog, task)) for task in catalog.tasks.values() if not task.removed
+    )
+    may = tolerance([(row["name"], row["role"] == "voter", row["status"] == "alive") for row in rows])
+    content: Shape = {
+        "version": __version__,
+        "cluster_id": catalog.cluster_id,
+        "node": _named(api, face.node_id),
+        "role": consensus.role,
+        "leader": _named(api, consensus.leader_id) if consensus.leader_id else None,
+        "term": consensus.term,
+        "commit_index": consensus.commit_index,
+        "applied_index": consensus.applied_index,
+        "voters": [row["name"] for row in rows if row["role"] == "voter"],
+        "quorum": may.quorum,
+        "fresh": stale is None,
+        "stale_s": None if stale in (None, "unknown") else float(stale),
+        "leader_contact_age_s": _finite(consensus.leader_contact_age_s),
+        "nodes": dict(sorted(Counter(row["status"] for row in rows).items())),
+        "tasks": dict(sorted(phases.items())),
+        "may_fail": list(may.may_fail),
+        "may_not_fail": list(may.may_not_fail),
+        "tolerance": may.text,
+        "engine": engine.value,
+        "engine_detail": engine_detail,
+        "problems": _problems(rows, may, consensus.stopped_at, engine.value, engine_detail),
+        "counters": dict(sorted({**face.counters(), **api.counters}.items())),
+    }
+    return json_answer(content, headers=headers)
+
+
+def _named(api: Api, node_id: NodeId) -> Shape:
+    node = api.face.catalog.nodes.get(node_id)
+    return {"id": node_id, "name": node.name if node is not None else node_id}
+
+
+def _finite(seconds: float) -> float | None:
+    return None if math.isinf(seconds) else round(seconds, 3)
+
+
+def _problems(rows: list[Shape], may: Tolerance, stopped_at: str, engine: str, engine_detail: str) -> list[str]:
+    """One line each, the gravest first."""
+    found = [f"apply stopped: {stopped_at}; upgrade swarm on this node"] if stopped_at else []
+    if not may.quorum:
+        found.append(f"no quorum: {may.missing}; containers run on, reads are stale, writes are refused")
+    for row in rows:
+        if row["status"] in ("suspect", "dead"):
+            found.append(f"node {row['name']} is {row['status']}" + (f": {row['evidence']}" if row["evidence"] else ""))
+        elif row["status"] == "alive" and row["engine"] not in ("up", "unknown"):
+            found.append(f"the engine of node {row['name']} is {row['engine']}")
+    if engine != "up" and engine_detail:
+        found.append(f"this node's engine: {engine_detail}")
+    return found
+
+
+async def list_tokens(api: Api, request: Request) -> Response:
+    """GET /v1/tokens: API tokens without their secrets."""
+    headers = await freshen(api, request)
+    rows = [
+        {"id": token_id, "note": record.note, "created_utc": getattr(record, "created_utc", None)}
+        for token_id, record in sorted(api.face.catalog.api_tokens.items())
+    ]
+    return json_answer(rows, headers=headers)
+
+
+async def create_token(api: Api, request: Request) -> Response:
+    """POST /v1/tokens {note?}: 201 {id, token, note}. The token is shown this once."""
+    body = await read_json(request)
+    check_fields(body, {"note": str})
+    note = str(body.get("note", ""))
+    if len(note) > NOTE_CHARS_MAX:
+        raise UsageError("the note is too long", cause=f"at most {NOTE_CHARS_MAX} characters are kept")
+    token = ApiTokenText(api.face.authority()[0], secrets.token_bytes(32))
+    command = CreateApiToken(token.token_id, token.secret_sha256, note)
+    await api.face.submit(command, request_id=request_id_of(request), timeout_s=SUBMIT_S_MAX)
+    return json_answer({"id": token.token_id, "token": token.text(), "note": note}, status=201)
+
+
+async def revoke_token(api: Api, request: Request) -> Response:
+    """DELETE /v1/tokens/{id}: good no more. 204."""
+    await read_body(request)
+    token_id = request.path_params["token_id"]
+    if token_id not in api.face.catalog.api_tokens:
+        raise NotFound(f"there is no API token {token_id!r}", hint="swarm token api --list shows what there is")
+    await api.face.submit(RevokeApiToken(token_id), request_id=request_id_of(request), timeout_s=SUBMIT_S_MAX)
+    return Response(status_code=204)
+
+
+async def get_join_token(api: Api, request: Request) -> Response:
+    """GET /v1/join-token: the token and the line for other hosts. On the Unix socket only."""
+    token, line = api.face.join_token()
+    return json_answer({"token": token, "join": line})
+
+
+async def get_authority(api: Api, request: Request) -> Response:
+    """GET /v1/authority: the certificate to trust, for a caller that knows its fingerprint. Needs no token."""
+    return json_answer({"certificate": api.face.authority()[1]})
+
+
+async def shut_down(api: Api, request: Request) -> Response:
+    """POST /v1/shutdown {kind: pause|leave}: 202; the daemon ends after this answer. On the Unix socket only."""
+    body = await read_json(request)
+    check_fields(body, {"kind": str})
+    match body.get("kind", "pause"):
+        case "pause":
+            api.face.request_stop("pause")
+        case "leave":
+            api.face.request_stop("leave")
+        case other:
+            raise UsageError(f"bad value for 'kind': {other!r}", cause="pause or leave is expected")
+    return json_answer({"stopping": True}, status=202)
