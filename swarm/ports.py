@@ -6,7 +6,7 @@ the simulation and the tests have others. Only `node.py` knows which is used.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -160,11 +160,11 @@ class Engine(Protocol):
     async def inspect(self, container_id: str) -> ContainerSeen | None:
         """Its present state; None when there is no such container."""
 
-    def events(self, cluster_id: ClusterId) -> AsyncIterator[EngineEvent]:
+    def events(self, cluster_id: ClusterId) -> AsyncGenerator[EngineEvent, None]:
         """Events of our containers from now on; ends or raises when the engine goes away. The first item is always one with the
         action `connected`: whoever lists after it misses nothing. Events are hints, listing is the truth."""
 
-    def logs(self, container_id: str, *, follow: bool, tail: int | None, since_utc: float) -> AsyncIterator[tuple[str, bytes]]:
+    def logs(self, container_id: str, *, follow: bool, tail: int | None, since_utc: float) -> AsyncGenerator[tuple[str, bytes], None]:
         """(stream name, bytes) chunks of what the container wrote; ends at its end or, following, when it stops."""
 
 
