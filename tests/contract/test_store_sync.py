@@ -1,4 +1,4 @@
-"""Under strace: no acknowledgement leaves before the sync that covers it. And the same look at a store without syncs finds it out."""
+"""Under strace: no acknowledgement leaves before the sync that covers it; the same look at a store without syncs finds it out."""
 
 from __future__ import annotations
 

@@ -39,9 +39,10 @@ class MemoryStore:
             raise StoreFailure("cannot write: the disk refuses")
         self.writes += 1
         for batch in batches:
-            self._write(batch)
+            self.keep(batch)
 
-    def _write(self, batch: Batch) -> None:
+    def keep(self, batch: Batch) -> None:
+        """Make one batch durable, at once."""
         if batch.snapshot is not None:
             self._snapshot, self._data = batch.snapshot, batch.snapshot_data
             keep_from = float("inf") if batch.discard_log else batch.snapshot.index + 1
