@@ -1,0 +1,77 @@
+"""Request ids: the same request, sent twice, is applied once (PROTOCOLS S24).
+
+A client makes the id before its first attempt and repeats it when the outcome is unknown. The first result is kept with a
+hash of what was asked; the same id with other content is refused. Ids are kept for 24 h of log time and at most 100,000, so
+that the table stays bounded and every replica forgets the same one at the same entry.
+
+Pure: no I/O, no clock, no randomness of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from swarm.catalog.checks import conflict
+from swarm.model.entry import Entry
+from swarm.model.ids import RequestId
+from swarm.model.outcome import Rejected
+
+KEPT_S = 24 * 3600.0
+KEPT_MAX = 100_000
+
+
+class RequestRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One request id and what it gave."""
+
+    request_id: RequestId
+    content: bytes
+    index: int
+    time_utc: float
+    value: str
+    rejected: Rejected | None
+
+
+class Requests:
+    """The bounded table. `records` is in order of the log."""
+
+    def __init__(self, records: Iterable[RequestRecord] = ()) -> None:
+        self._by_id: dict[RequestId, RequestRecord] = {record.request_id: record for record in records}
+        self._order: deque[RequestRecord] = deque(self._by_id.values())
+
+    @property
+    def records(self) -> tuple[RequestRecord, ...]:
+        """Everything kept, oldest first. O(n)."""
+        return tuple(self._order)
+
+    def earlier(self, entry: Entry) -> tuple[str, Rejected | None] | None:
+        """(value, rejection) of the first time this id was applied, a conflict if that was another request, or None."""
+        record = self._by_id.get(entry.request_id)
+        if record is None:
+            return None
+        if record.content != _content(entry):
+            return "", conflict(
+                f"cannot apply request {entry.request_id!r}: the id belongs to another request",
+                f"entry {record.index} used it with other content",
+                "make a new request id for each new request",
+            )
+        return record.value, record.rejected
+
+    def remember(self, entry: Entry, time_utc: float, value: str, rejected: Rejected | None) -> None:
+        """Keep the result of a first application. The entry must carry a request id."""
+        record = RequestRecord(entry.request_id, _content(entry), entry.index, time_utc, value, rejected)
+        self._by_id[record.request_id] = record
+        self._order.append(record)
+
+    def forget_old(self, time_utc: float) -> None:
+        """Drop what is over age or over number at this moment of log time."""
+        while self._order and (len(self._order) > KEPT_MAX or self._order[0].time_utc < time_utc - KEPT_S):
+            del self._by_id[self._order.popleft().request_id]
+
+
+def _content(entry: Entry) -> bytes:
+    head = f"{entry.kind}\0{entry.version}\0".encode()
+    return hashlib.sha256(head + entry.payload).digest()[:16]

@@ -1,0 +1,198 @@
+"""The catalog's tables and the indexes derived from them.
+
+Records are immutable and replaced whole. Every change goes through `put_*` and `drop_*`, which keep the indexes: names of tasks
+that have not ended, assignments and reservations and host ports by node, tasks that wait, tasks on the move. Only the tables
+are in a snapshot; the indexes are built again from them.
+
+Promise: the indexes always equal what the tables imply (`check`).
+
+Pure: no I/O, no clock, no randomness of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sortedcontainers import SortedDict
+
+from swarm.model.apitoken import ApiToken
+from swarm.model.assignment import Assignment
+from swarm.model.entry import Configuration
+from swarm.model.hostport import release_ports, take_ports
+from swarm.model.ids import ClusterId, NodeId, TaskId
+from swarm.model.node import Node
+from swarm.model.phase import Desired
+from swarm.model.resources import Resources
+from swarm.model.task import Task
+
+NOTHING = Resources()
+
+
+class State:
+    """Tables: plain dicts of immutable records. Read them freely, change them through the methods only."""
+
+    def __init__(self) -> None:
+        self.cluster_id = ClusterId("")
+        self.last_index = 0
+        self.last_time_utc = 0.0
+        self.configuration = Configuration(())
+        self.configuration_index = 0
+        self.nodes: dict[NodeId, Node] = {}
+        self.removed_nodes: dict[NodeId, int] = {}
+        self.tasks: dict[TaskId, Task] = {}
+        self.assignments: dict[str, Assignment] = {}
+        self.api_tokens: dict[str, ApiToken] = {}
+        self.names: dict[str, TaskId] = {}
+        self.by_node: dict[NodeId, dict[str, None]] = {}
+        self.reserved: dict[NodeId, Resources] = {}
+        self.ports_taken: dict[NodeId, dict[tuple[str, int], tuple[str, ...]]] = {}
+        self.moving: dict[TaskId, None] = {}
+        self._pending: SortedDict = SortedDict()
+        self._pending_ids: tuple[TaskId, ...] | None = ()
+
+    @property
+    def pending(self) -> Sequence[TaskId]:
+        """Tasks that should run and have no assignment that could, in order of submission. O(waiting) after a change."""
+        if self._pending_ids is None:
+            self._pending_ids = tuple(self._pending.values())
+        return self._pending_ids
+
+    def node_named(self, name: str) -> Node | None:
+        """The present node of that name. O(nodes)."""
+        for node in self.nodes.values():
+            if node.name == name:
+                return node
+        return None
+
+    # ---- nodes ------------------------------------------------------------------------------------------------------------
+
+    def put_node(self, node: Node) -> None:
+        """Add or replace a node."""
+        self.nodes[node.id] = node
+        self.by_node.setdefault(node.id, {})
+        self.reserved.setdefault(node.id, NOTHING)
+        self.ports_taken.setdefault(node.id, {})
+
+    def drop_node(self, node_id: NodeId) -> None:
+        """Forget a node whose assignments have all ended."""
+        assert not self.by_node[node_id], node_id
+        del self.nodes[node_id], self.by_node[node_id], self.reserved[node_id], self.ports_taken[node_id]
+
+    # ---- tasks ------------------------------------------------------------------------------------------------------------
+
+    def put_task(self, task: Task) -> None:
+        """Add or replace a task. Its assignments, where it names any, must be in place."""
+        self.tasks[task.id] = task
+        if not task.ended:
+            self.names[task.spec.name] = task.id
+        elif self.names.get(task.spec.name) == task.id:
+            del self.names[task.spec.name]
+        if task.previous:
+            self.moving[task.id] = None
+        else:
+            self.moving.pop(task.id, None)
+        self._index_pending(task)
+
+    def drop_task(self, task: Task) -> None:
+        """Forget a task and whatever is left of its assignments."""
+        for assignment_id in (task.assignment, task.previous):
+            if assignment_id:
+                self.drop_assignment(assignment_id)
+        if self.names.get(task.spec.name) == task.id:
+            del self.names[task.spec.name]
+        self.moving.pop(task.id, None)
+        self._set_pending(task, False)
+        del self.tasks[task.id]
+
+    def _index_pending(self, task: Task) -> None:
+        current = self.assignments.get(task.assignment)
+        wants = task.desired is Desired.RUNNING and not task.ended and not task.removed
+        self._set_pending(task, wants and (current is None or current.ended))
+
+    def _set_pending(self, task: Task, waits: bool) -> None:
+        key = (task.created_index, task.id)
+        if waits is (key in self._pending):
+            return
+        if waits:
+            self._pending[key] = task.id
+        else:
+            del self._pending[key]
+        self._pending_ids = None
+
+    # ---- assignments ------------------------------------------------------------------------------------------------------
+
+    def put_assignment(self, assignment: Assignment) -> None:
+        """Add or replace an assignment of a known task; its task must be put again when it begins or ends."""
+        old = self.assignments.get(assignment.id)
+        self.assignments[assignment.id] = assignment
+        if old is None:
+            if not assignment.ended:
+                self._reserve(assignment)
+        elif assignment.ended and not old.ended:
+            self._release(old)
+
+    def drop_assignment(self, assignment_id: str) -> None:
+        """Forget an assignment; nothing happens when it is gone already."""
+        old = self.assignments.pop(assignment_id, None)
+        if old is not None and not old.ended:
+            self._release(old)
+
+    def _reserve(self, assignment: Assignment) -> None:
+        spec = self.tasks[assignment.task_id].spec
+        node_id = assignment.node_id
+        self.by_node[node_id][assignment.id] = None
+        self.reserved[node_id] = self.reserved[node_id].plus(spec.resources)
+        take_ports(self.ports_taken[node_id], spec.ports)
+
+    def _release(self, assignment: Assignment) -> None:
+        spec = self.tasks[assignment.task_id].spec
+        node_id = assignment.node_id
+        del self.by_node[node_id][assignment.id]
+        self.reserved[node_id] = self.reserved[node_id].minus(spec.resources)
+        release_ports(self.ports_taken[node_id], spec.ports)
+
+    # ---- from tables ------------------------------------------------------------------------------------------------------
+
+    def rebuild(self) -> None:
+        """Build every index from the tables, which must name only each other's records."""
+        self.names, self.by_node, self.reserved, self.ports_taken, self.moving = {}, {}, {}, {}, {}
+        self._pending, self._pending_ids = SortedDict(), None
+        for node in list(self.nodes.values()):
+            self.put_node(node)
+        for assignment in self.assignments.values():
+            if not assignment.ended:
+                self._reserve(assignment)
+        for task in list(self.tasks.values()):
+            self.put_task(task)
+
+    def check(self) -> None:
+        """Assert every invariant. O(state)."""
+        other = State()
+        other.nodes, other.tasks, other.assignments = dict(self.nodes), dict(self.tasks), dict(self.assignments)
+        other.rebuild()
+        assert other.names == self.names
+        assert other.by_node == self.by_node
+        assert {k: _without_zeros(v) for k, v in other.reserved.items()} == {
+            k: _without_zeros(v) for k, v in self.reserved.items()
+        }
+        assert {k: _ports(v) for k, v in other.ports_taken.items()} == {k: _ports(v) for k, v in self.ports_taken.items()}
+        assert set(other.moving) == set(self.moving)
+        assert list(other.pending) == list(self.pending)
+        for task in self.tasks.values():
+            assert task.assignment == "" or task.assignment in self.assignments, task
+            assert task.previous == "" or not self.assignments[task.previous].ended, task
+        for assignment in self.assignments.values():
+            task = self.tasks[assignment.task_id]
+            assert assignment.id in (task.assignment, task.previous), assignment
+            assert assignment.attempt <= task.attempts
+        for node_id in self.nodes:
+            assert node_id not in self.removed_nodes
+
+
+def _without_zeros(amount: Resources) -> Resources:
+    generic = tuple((name, count) for name, count in amount.generic if count)
+    return Resources(amount.cpu_millicores, amount.memory_bytes, amount.tasks, generic)
+
+
+def _ports(taken: dict[tuple[str, int], tuple[str, ...]]) -> dict[tuple[str, int], list[str]]:
+    return {key: sorted(addresses) for key, addresses in taken.items()}
