@@ -95,6 +95,42 @@ class Peers(Protocol):
         """Whether a verified stream to that member stands."""
 
 
+class ByteStream(Protocol):
+    """A connection as bytes. Trio's streams are ones; errors of the connection are `trio.BrokenResourceError` and its kin."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None: ...
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """At least one byte, or none at the end."""
+
+    async def aclose(self) -> None: ...
+
+
+PROTOCOL_PEER = "swarm-peer/1"
+"""Between admitted members, under the authority of secret and cluster id."""
+PROTOCOL_BOOT = "swarm-boot/1"
+"""Founding and joining, under the authority of the token alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecureStream:
+    """A connection after its TLS handshake. The other side holds the cluster's secret; whether it is admitted is checked above."""
+
+    stream: ByteStream
+    node_id: NodeId
+    """As its certificate claims: the fingerprint must be the one the log names for it."""
+    fingerprint: bytes
+    """SHA-256 of the key it proved to hold."""
+    address: str
+
+
+class Dialer(Protocol):
+    """Opens secure connections to peer ports."""
+
+    async def dial(self, address: str, protocol: str) -> SecureStream:
+        """Connect and shake hands, bounded in time. Raises `Unreachable` (saying why) or `Unauthenticated` (another secret)."""
+
+
 class PacketSocket(Protocol):
     """UDP. Sealing and opening happen above it."""
 
