@@ -22,7 +22,7 @@ from testnet.layout import HOSTS_MAX, Layout, TestnetError
 from testnet.processes import Process, all_stats
 from testnet.state import HostRecord, Record
 
-LABEL_TASK_NAME = "swarm.task"  # given by the daemons to every container they start
+LABEL_TASK_NAME = "swarm.name"  # given by the daemons to every container they start
 
 
 def machine_engine() -> str:
