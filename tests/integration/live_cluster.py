@@ -20,6 +20,7 @@ from testnet.host import tail
 from testnet.layout import TestnetError
 from testnet.observer import Interval, Observer, boottime_s
 from testnet.processes import wait_until
+from testnet.shared import LABEL_TASK_NAME
 from testnet.state import DAEMON
 
 BUSYBOX = "testnet/busybox:1"
@@ -106,7 +107,7 @@ class Cluster:
 
     def runs(self, name: str | None = None) -> set[Run]:
         """The containers of tasks that run now, as host, container and start."""
-        return {run_of(interval) for interval in self.observer.running(name) if "swarm.task" in interval.labels}
+        return {run_of(interval) for interval in self.observer.running(name) if LABEL_TASK_NAME in interval.labels}
 
     def host_of(self, name: str) -> int:
         """The one host that a task runs on, told by the engines."""
@@ -182,17 +183,17 @@ class Cluster:
 
     def remove_tasks(self) -> None:
         """Stop and forget every task, and wait until no container of any runs."""
-        names = [task["id"] for task in self.json(1, "task", "ls", "--all")]
+        names = [task["id"] for task in self.json(1, "task", "ls")]
         if names:
             self.ok(1, "task", "rm", "--force", *names)
         eventually(lambda: not self.runs(), "all containers of tasks to end", timeout_s=30.0)
-        eventually(lambda: not self.json(1, "task", "ls", "--all"), "all tasks to be forgotten", timeout_s=30.0)
+        eventually(lambda: not self.json(1, "task", "ls"), "all tasks to be forgotten", timeout_s=30.0)
 
     def diagnosis(self) -> str:
         """What a person would look at after a failure."""
         parts = [f"runs: {sorted(self.runs())}"]
         for number in self.net.living_hosts[:1]:
-            for command in (("node", "ls"), ("task", "ls", "--all")):
+            for command in (("node", "ls"), ("task", "ls")):
                 done = self.swarm(number, *command)
                 parts.append(f"h{number}$ swarm {' '.join(command)}\n{done.stdout}{done.stderr}")
         parts += [f"log of h{number}:\n{tail(self.net.host(number).daemon_log, 2500)}" for number in self.net.hosts]
