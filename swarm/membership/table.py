@@ -32,15 +32,6 @@ def claim_order(claim: Claim) -> tuple[int, int, int]:
     return claim.generation, claim.incarnation, RANK[claim.status]
 
 
-def merge_claims(first: Claim, second: Claim) -> Claim:
-    """The claim that prevails. Commutative, associative, idempotent; ties in order break on the rest, so that it is total."""
-
-    def key(claim: Claim) -> tuple[object, ...]:
-        return *claim_order(claim), claim.accuser, claim.kind or "", claim.address, claim.name, claim.paused_s
-
-    return max(first, second, key=key)
-
-
 @dataclass(slots=True)
 class Record:
     """What this node believes about one member. Times are this host's CLOCK_BOOTTIME seconds."""

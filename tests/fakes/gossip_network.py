@@ -53,7 +53,9 @@ class Host:
 class GossipNetwork:
     """`hosts` are numbered from 1. `loss` is the share of packets lost, `latency_s` one way."""
 
-    def __init__(self, count: int, *, seed: int = 1, config: Config | None = None, loss: float = 0.0, streams: bool = True) -> None:
+    def __init__(
+        self, count: int, *, seed: int = 1, config: Config | None = None, loss: float = 0.0, streams: bool = True
+    ) -> None:
         self.now = 1000.0
         self.rng = random.Random(seed)
         self.config = config or Config()
@@ -106,6 +108,7 @@ class GossipNetwork:
         host = Host(number, self._new_core(number, old.generation + 1), old.generation + 1, changes=old.changes)
         self.hosts[number] = host
         self.admit(host)
+        self.run(0.0)
 
     def freeze(self, number: int) -> None:
         """The process stops; its kernel goes on."""
@@ -213,9 +216,9 @@ class GossipNetwork:
             self._later(max(0.0, deadline - self.now), lambda: self._wake(host, deadline))
 
     def _wake(self, host: Host, deadline: float) -> None:
-        if self.hosts[host.number] is host and host.core.next_deadline <= deadline and host.frozen_at is None:
-            if host.power and host.daemon:
-                self._step(host)
+        runs = self.hosts[host.number] is host and host.power and host.daemon and host.frozen_at is None
+        if runs and host.core.next_deadline <= deadline:
+            self._step(host)
 
     def _passes(self, source: int, target: int) -> bool:
         return (source, target) not in self.cut and self.hosts[target].power
