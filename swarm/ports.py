@@ -114,7 +114,7 @@ PROTOCOL_BOOT = "swarm-boot/1"
 
 @dataclass(frozen=True, slots=True)
 class SecureStream:
-    """A connection after its TLS handshake. The other side holds the cluster's secret; whether it is admitted is checked above."""
+    """A connection after its TLS handshake. The other side holds the secret; whether it is admitted is checked above."""
 
     stream: ByteStream
     node_id: NodeId
@@ -200,7 +200,9 @@ class Engine(Protocol):
         """Events of our containers from now on; ends or raises when the engine goes away. The first item is always one with the
         action `connected`: whoever lists after it misses nothing. Events are hints, listing is the truth."""
 
-    def logs(self, container_id: str, *, follow: bool, tail: int | None, since_utc: float) -> AsyncGenerator[tuple[str, bytes], None]:
+    def logs(
+        self, container_id: str, *, follow: bool, tail: int | None, since_utc: float
+    ) -> AsyncGenerator[tuple[str, bytes], None]:
         """(stream name, bytes) chunks of what the container wrote; ends at its end or, following, when it stops."""
 
 

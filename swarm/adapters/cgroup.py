@@ -1,8 +1,8 @@
 """The cgroup under which all our containers run: a lower CPU weight than the daemon's.
 
 A host full of busy containers must not starve the daemon that watches them. Niceness works only among the processes of one
-cgroup, so containers get a parent of their own, whose weight is a fraction of what the daemon's cgroup has by default. The engine makes
-the folders of its containers below it. Versions 1 and 2, and both drivers of the engine.
+cgroup, so containers get a parent of their own, whose weight is a fraction of what the daemon's cgroup has by default. The engine
+makes the folders of its containers below it. Versions 1 and 2, and both drivers of the engine.
 
 Promise: never fails a start. Where the weight cannot be set (no rights, a foreign layout), it says so and the containers run
 under the engine's default parent.

@@ -2,9 +2,9 @@
 
 docker-py blocks, so every call runs in a thread behind a named limiter: four for starts (more in parallel gain nothing, as
 starting is bound by CPU), others for pulls, for stops (each may wait a whole grace) and for quick looks. The API version is
-negotiated with each engine. A call that takes longer than its bound is given up: the caller hears UNREACHABLE, the thread stays until the engine
-answers or its socket times out. So every operation is idempotent: creating finds what is there, starting what runs and stopping
-or removing what is gone do nothing.
+negotiated with each engine. A call that takes longer than its bound is given up: the caller hears UNREACHABLE, the thread stays
+until the engine answers or its socket times out. So every operation is idempotent: creating finds what is there, starting what
+runs and stopping or removing what is gone do nothing.
 
 Promises: raises only `EngineError`; a container of our name with other labels is never used; a job that ran is not started a
 second time by `run`; nothing of the daemon's own docker configuration (credentials) is used for a task.

@@ -69,7 +69,7 @@ class Runner:
         self.operations: dict[int, Copy] = {}
         self._operations_begun = 0
         self._forgotten: OrderedDict[str, None] = OrderedDict()
-        self._engine_since = now
+        self._engine_lost_at = now
         self._decided_at = -NEVER
         self._outbox: Outbox[Effect] = Outbox()
         if remembered is not None and remembered.cluster_id == cluster_id:
@@ -115,9 +115,9 @@ class Runner:
         self.now = now
         if state is not self.engine:
             if not _answers(state):
-                self.listed = False
+                self.listed, self._engine_lost_at = False, now
             self._outbox.emit(Notice("engine", self.node_name, f"{self.engine.value} -> {state.value}"))
-            self.engine, self._engine_since = state, now
+            self.engine = state
         self._decide_all()
 
     def on_containers(self, seen: Sequence[ContainerSeen], asked_at: float, now: float) -> None:
@@ -132,7 +132,7 @@ class Runner:
             del self.strays[container_id]
         for container_id in sorted(present):
             self._sight(present[container_id], asked_at)
-        self.listed = self.listed or (_answers(self.engine) and asked_at >= self._engine_since)
+        self.listed = self.listed or (_answers(self.engine) and asked_at >= self._engine_lost_at)
         self._decide_all()
         self.restarted_host = False
 

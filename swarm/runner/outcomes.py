@@ -32,7 +32,7 @@ def note_begin(copy: Copy, operation: Operation, now: float) -> None:
         case Run():
             copy.move(Phase.PREPARING, now, reason=copy.reason)
         case Stop() if not (copy.ended or copy.gone):
-            copy.move(Phase.STOPPING, now)
+            copy.move(Phase.STOPPING, now, reason=_stop_reason(copy))
         case Inspect():
             copy.recheck = False
         case _:
@@ -92,7 +92,15 @@ def mark_stopped(copy: Copy, now: float) -> None:
     """Nothing of it runs, as wanted. What ended before it could be stopped is stopped all the same."""
     copy.exit_code = copy.container.exit_code if copy.container is not None and copy.ran else copy.exit_code
     copy.waiting = False
-    copy.move(Phase.STOPPED, now, reason="" if copy.ran else "stopped before it started")
+    reason = _stop_reason(copy) if copy.phase is not Phase.STOPPING else copy.reason
+    copy.move(Phase.STOPPED, now, reason=reason or ("" if copy.ran else "stopped before it started"))
+
+
+def _stop_reason(copy: Copy) -> str:
+    """Why the leader wants it stopped; the record may still show what was reported before."""
+    told = copy.record.reason if copy.record is not None else ""
+    reported = copy.report.content.reason if copy.report.content is not None else ""
+    return "" if told in (reported, copy.reason) else told
 
 
 def judge(runner: Runner, copy: Copy) -> None:
