@@ -1,0 +1,127 @@
+"""A node says through the log where it is and what it has: at each start, and whenever the log does not say the same.
+
+It compares what the catalog holds of this node with the facts of this start, and submits a declaration until they agree. A node
+that had left and is started again takes work again. The other direction too: who is admitted goes to gossip, to the streams and
+to the data folder, so that a cluster whose hosts were all rebooted at once finds itself again.
+
+Promise: facts are declared by their own node only, and never change its key.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from swarm.catalog import Catalog
+from swarm.drivers.consensus import Replica
+from swarm.drivers.replica_apply import Changes
+from swarm.errors import OperatorError, PeerError
+from swarm.model.command import SCHEMA_KNOWN, Declare, SetNode
+from swarm.model.ids import NodeId, RequestId
+from swarm.model.node import Availability, Node
+
+LOG = logging.getLogger("swarm.declare")
+RETRY_S = 2.0
+
+
+class Facts(Protocol):
+    """What is true of this node at this moment; its capacity may appear only when the engine does."""
+
+    def __call__(self) -> Node: ...
+
+
+class Declaring:
+    """Keeps the catalog's record of this node true."""
+
+    def __init__(self, replica: Replica, catalog: Catalog, facts: Facts, *, request_id: Callable[[], RequestId]) -> None:
+        self._replica = replica
+        self._catalog = catalog
+        self._facts = facts
+        self._request_id = request_id
+        self._returned = False
+        self._wake = trio.Event()
+
+    def wake(self) -> None:
+        """The facts changed: look again."""
+        self._wake.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled."""
+        task_status.started()
+        while True:
+            try:
+                await self._declare()
+            except (OperatorError, PeerError) as error:
+                LOG.debug("not declared yet: %s", error)
+            with trio.move_on_after(RETRY_S):
+                await self._wake.wait()
+            self._wake = trio.Event()
+
+    async def _declare(self) -> None:
+        facts = self._facts()
+        known = self._catalog.nodes.get(facts.id)
+        if known is None:
+            return
+        if known.availability is Availability.LEFT and not self._returned:
+            await self._replica.submit(SetNode(facts.id, Availability.ACTIVE), request_id=self._request_id())
+        self._returned = True
+        if not _says_the_same(known, facts):
+            await self._replica.submit(_declaration(facts), request_id=self._request_id())
+            LOG.info("declared: %s at %s, engine %s", facts.name, facts.address, facts.engine_version or "unknown")
+
+
+def _declaration(facts: Node) -> Declare:
+    return Declare(
+        node_id=facts.id,
+        name=facts.name,
+        address=facts.address,
+        api_address=facts.api_address,
+        store_generation=facts.store_generation,
+        labels=facts.labels,
+        arch=facts.arch,
+        os=facts.os,
+        capacity=facts.capacity,
+        engine_version=facts.engine_version,
+        schema_known=SCHEMA_KNOWN,
+        witness=facts.witness,
+    )
+
+
+def _says_the_same(known: Node, facts: Node) -> bool:
+    edited = {key for key, _ in known.label_edits}
+    labels = {key: value for key, value in known.labels if key not in edited}
+    declared = {key: value for key, value in facts.labels if key not in edited}
+    return labels == declared and all(
+        getattr(known, name) == getattr(facts, name)
+        for name in ("name", "address", "api_address", "store_generation", "arch", "os", "capacity", "engine_version", "schema_known")
+    )
+
+
+class Admitted:
+    """Who is a member, told to whoever must know, each time it changes. Before the log is read it is what was saved."""
+
+    def __init__(
+        self, catalog: Catalog, saved: tuple[Node, ...], tell: Callable[[dict[NodeId, Node]], None]
+    ) -> None:
+        self._catalog = catalog
+        self._saved = {node.id: node for node in saved}
+        self._tell = tell
+
+    def nodes(self) -> dict[NodeId, Node]:
+        """Every admitted node that has not left."""
+        known = dict(self._catalog.nodes) if self._catalog.applied_index else self._saved
+        return {node_id: node for node_id, node in known.items() if node.availability is not Availability.LEFT}
+
+    def find(self, node_id: NodeId) -> Node | None:
+        """The admitted node of that id; one that has left may return."""
+        if self._catalog.applied_index:
+            return self._catalog.nodes.get(node_id)
+        return self._saved.get(node_id)
+
+    def on_changes(self, changes: Changes) -> None:
+        """Subscribe this to the replica."""
+        if changes.restored or any(applied.touched_nodes for applied in changes.applied):
+            self._tell(self.nodes())

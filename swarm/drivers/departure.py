@@ -1,0 +1,84 @@
+"""Two of the three meanings of stopping: a pause that is announced, and leaving for good.
+
+A pause says by when the node will be back, hands the lead over if it has it, and ends; containers run on and nothing is replaced
+before then. Leaving drains the node, waits until nothing of it is left here, says in the log and in gossip that it has left, and
+ends. (The third meaning, death, is what others find out.)
+
+Promise: neither stops a container by itself; draining moves work before it stops it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import trio
+
+from swarm.catalog import Catalog
+from swarm.consensus.effects import Role
+from swarm.drivers.consensus import Replica
+from swarm.drivers.membership import Gossip
+from swarm.errors import OperatorError, PeerError
+from swarm.model.command import SetNode
+from swarm.model.ids import NodeId, RequestId
+from swarm.model.node import Availability
+
+LOG = logging.getLogger("swarm.departure")
+RETURN_BY_S = 60.0
+HAND_OVER_S = 2.0
+LOOK_EVERY_S = 0.2
+
+
+class Departure:
+    """How this node goes."""
+
+    def __init__(self, replica: Replica, catalog: Catalog, gossip: Gossip, *, request_id: Callable[[], RequestId]) -> None:
+        self._replica = replica
+        self._catalog = catalog
+        self._gossip = gossip
+        self._request_id = request_id
+
+    async def pause(self) -> None:
+        """Announce the return and hand the lead over. A few tenths of a second; bounded."""
+        self._gossip.pause(RETURN_BY_S)
+        await self._hand_over()
+        await self._gossip.flush()
+
+    async def leave(self) -> None:
+        """Drain, wait until this node is empty, say goodbye. Takes as long as the moves take."""
+        node_id = self._replica.node_id
+        await self._set(node_id, Availability.DRAIN)
+        while any(not self._catalog.assignments[each].ended for each in self._catalog.by_node.get(node_id, {})):
+            await trio.sleep(LOOK_EVERY_S)
+        await self._hand_over()
+        await self._set(node_id, Availability.LEFT)
+        await self._gossip.leave()
+
+    async def _set(self, node_id: NodeId, availability: Availability) -> None:
+        """Until it is in the log: an operator who wants to stop at once still has SIGTERM."""
+        request_id = self._request_id()
+        while True:
+            try:
+                await self._replica.submit(SetNode(node_id, availability), request_id=request_id)
+                return
+            except (OperatorError, PeerError) as error:
+                LOG.warning("cannot say yet that this node is to %s: %s", availability.value, error)
+                await trio.sleep(1.0)
+
+    async def _hand_over(self) -> None:
+        """Give the lead to the voter that has most of the log; others would only find out by waiting."""
+        if self._replica.role is not Role.LEADER:
+            return
+        voters = {voter.node_id for voter in self._replica.configuration.voters}
+        others = [view for view in self._replica.followers().values() if view.node_id in voters]
+        if not others:
+            return
+        best = max(others, key=lambda view: (view.match_index, view.last_contact, view.node_id))
+        try:
+            self._replica.transfer_leadership(best.node_id)
+        except OperatorError as error:
+            LOG.info("the lead is not handed over: %s", error)
+            return
+        with trio.move_on_after(HAND_OVER_S):
+            while self._replica.role is Role.LEADER or not self._replica.leader_id:
+                await trio.sleep(0.01)
