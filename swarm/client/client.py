@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -96,7 +97,9 @@ class Client:
         headers = {"Request-Id": request_id or new_request_id()}
         return self._attempts(method, path, query, json.dumps(body or {}).encode(), headers)
 
-    def stream(self, path: str, query: dict[str, Any], *, headers: dict[str, str] | None = None) -> Iterator[tuple[str, str, Any]]:
+    def stream(
+        self, path: str, query: dict[str, Any], *, headers: dict[str, str] | None = None
+    ) -> Iterator[tuple[str, str, Any]]:
         """Server-sent events as (id, name, content), until the stream ends. Raises `Unavailable` when it breaks off."""
         connection = self._connect(STREAM_QUIET_S)
         try:
@@ -120,6 +123,8 @@ class Client:
                 return self._once(method, _target(path, query), body, headers)
             except UnknownOutcome as error:
                 last = error
+            except ssl.SSLCertVerificationError as error:
+                raise Unauthorized(f"{self.where} did not prove that it belongs to the cluster", cause=str(error)) from None
             except _BROKEN as error:
                 last = error
             self.close()

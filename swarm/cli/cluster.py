@@ -1,0 +1,46 @@
+"""`swarm status`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from swarm.cli.asking import client, connected, print_fields, print_json, printing, warn_if_stale
+
+
+@click.command()
+@printing
+@connected
+def status(output: str, socket_path: str, address: str) -> None:
+    """Who leads, which nodes may fail now, and what is wrong. Exits with 6 when there is no quorum."""
+    with client(socket_path, address) as node:
+        answer = node.get("/v1/status")
+    found = answer.content
+    warn_if_stale(answer)
+    if output == "json":
+        print_json(found)
+    else:
+        print_status(found)
+    click.get_current_context().exit(0 if found["quorum"] and found["leader"] else 6)
+
+
+def print_status(found: dict[str, Any]) -> None:
+    """For people."""
+    leader = found["leader"]
+    print_fields(
+        [
+            ("cluster", found["cluster_id"]),
+            ("asked", f"{found['node']['name']} ({found['role']}, swarm {found['version']})"),
+            ("leader", f"{leader['name']} (term {found['term']})" if leader else "none in reach"),
+            ("quorum", "yes" if found["quorum"] else "NO"),
+            ("failures", found["tolerance"]),
+            ("voters", found["voters"]),
+            ("nodes", ", ".join(f"{count} {word}" for word, count in found["nodes"].items())),
+            ("tasks", ", ".join(f"{count} {word}" for word, count in found["tasks"].items()) or "none"),
+            ("log", f"committed {found['commit_index']}, applied {found['applied_index']}"),
+            ("engine", f"{found['engine']} {found['engine_detail']}".strip()),
+        ]
+    )
+    for problem in found["problems"]:
+        print(f"problem: {problem}")

@@ -1,0 +1,137 @@
+"""`swarm down` and `swarm reset`: the end of this host's daemon, and of its part in a cluster."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import click
+
+from swarm.cli.asking import StillWaiting, connected
+from swarm.cli.node import wait_until_empty
+from swarm.client.client import SOCKET_DEFAULT, Client, node_path
+from swarm.errors import Conflict, NotFound, Unavailable, UsageError
+from swarm.schema.node_config import DATA_DEFAULT
+
+STOP_S_MAX = 60.0
+
+
+@click.command()
+@click.option("--drain", is_flag=True, help="Move the tasks to other nodes first, and leave for good.")
+@click.option("--timeout", "timeout_s", type=float, default=300.0, show_default=True, help="Seconds to wait for the drain.")
+@connected
+def down(drain: bool, timeout_s: float, socket_path: str, address: str) -> None:
+    """End this host's daemon.
+
+    Without --drain this is a pause, announced to the others: containers run on, and nothing is replaced for a minute.
+    """
+    if address:
+        raise UsageError("swarm down ends the daemon of this host", cause="--addr names another", hint="run it on that host")
+    with Client(socket_path=socket_path) as node:
+        if drain:
+            drain_self(node, timeout_s)
+        node.write("POST", "/v1/shutdown", {"kind": "leave" if drain else "pause"})
+    wait_until_gone(socket_path)
+    print("the daemon has left the cluster" if drain else "the daemon has ended; its containers run on")
+
+
+def drain_self(node: Client, timeout_s: float) -> None:
+    """Raises `Conflict` when there is nobody to take the work, before anything changes."""
+    found: dict[str, Any] = node.get(node_path("self")).content
+    others = [
+        each for each in node.get("/v1/nodes").content
+        if each["id"] != found["id"] and each["status"] == "alive" and each["availability"] == "active"
+    ]  # fmt: skip
+    if found["tasks"] and not others:
+        raise Conflict(
+            f"{found['tasks']} tasks run here and no other node can take them", cause="no other node is alive and active",
+            hint="stop the tasks first, or use swarm down without --drain (they run on)",
+        )  # fmt: skip
+    found = node.write("POST", node_path("self", "drain")).content
+    wait_until_empty(node, found, timeout_s)
+
+
+def wait_until_gone(socket_path: str) -> None:
+    """Until nobody answers on the socket. Raises `StillWaiting`."""
+    deadline = time.monotonic() + STOP_S_MAX
+    while answers(socket_path):
+        if time.monotonic() > deadline:
+            raise StillWaiting(f"the daemon did not end within {STOP_S_MAX:g} s", hint="its log says what it waits for")
+        time.sleep(0.1)
+
+
+def answers(socket_path: str) -> bool:
+    """Whether a daemon accepts on the socket."""
+    from swarm.client.connection import UnixConnection
+
+    connection = UnixConnection(socket_path, timeout_s=5.0)
+    try:
+        connection.connect()
+    except Unavailable:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+@click.command()
+@click.option("--data", envvar="SWARM_DATA", default=DATA_DEFAULT, show_envvar=True, show_default=True, help="The data folder.")
+@click.option("--socket", "socket_path", envvar="SWARM_SOCKET", default=SOCKET_DEFAULT, show_envvar=True, show_default=True)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def reset(data: str, socket_path: str, yes: bool) -> None:
+    """Forget this host's cluster: its identity and its copy of the log are removed. Containers are not touched.
+
+    On a member of a living cluster run `swarm down --drain` first; on another node `swarm node rm` forgets this one.
+    """
+    if not os.path.isdir(data):
+        raise NotFound(f"there is no data folder {data}", hint="nothing is to be reset; --data names another folder")
+    names = sorted(os.listdir(data))
+    if not names:
+        print(f"{data} is empty already")
+        return
+    if not any(name.startswith("log.db") or name.startswith("identity") for name in names):
+        raise Conflict(f"{data} does not look like a data folder of swarm", cause=f"it holds {', '.join(names[:5])}", hint="check --data")
+    refuse_while_running(data, socket_path)
+    if not yes:
+        click.confirm(f"Remove this node's identity and cluster state in {data} ({len(names)} files)?", abort=True, err=True)
+    remove_contents(data, names)
+    print(f"{data} is empty; swarm up founds or joins a cluster anew")
+
+
+def refuse_while_running(data: str, socket_path: str) -> None:
+    """Raises `Conflict` while a daemon answers on the socket or has one of the folder's files open."""
+    hint = "end it first: swarm down"
+    if answers(socket_path):
+        raise Conflict("the daemon is running", cause=f"it answers at {socket_path}", hint=hint)
+    holder = process_using(os.path.realpath(data))
+    if holder:
+        raise Conflict("the daemon is running", cause=f"process {holder} has files in {data} open", hint=hint)
+
+
+def process_using(folder: str) -> int:
+    """A process with an open file in the folder, as far as we may look; 0 for none."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+                if target.startswith(folder + "/") and int(pid) != os.getpid():
+                    return int(pid)
+        except OSError:
+            continue
+    return 0
+
+
+def remove_contents(data: str, names: list[str]) -> None:
+    """Empty the folder. Raises `UsageError` with what could not be removed; running it again goes on."""
+    import shutil
+
+    for name in names:
+        path = os.path.join(data, name)
+        try:
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+        except OSError as error:
+            raise UsageError(f"cannot remove {path}", cause=error.strerror or str(error), hint="run it as root") from None

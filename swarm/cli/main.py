@@ -1,0 +1,122 @@
+"""`swarm`: the table of commands, and how every way a command can end becomes an exit code.
+
+Errors go to standard error as `error:`, `cause:` and `hint:`; never a traceback (SWARM_DEBUG=1 shows one). docs/cli.md lists
+the exit codes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from swarm import __version__
+from swarm.cli.lazy import LazyGroup
+from swarm.errors import OperatorError, SwarmError
+
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+_TASK = "swarm.cli.task"
+_NODE = "swarm.cli.node"
+_CLUSTER = "swarm.cli.cluster"
+
+task = LazyGroup(
+    "task", help="Run, list, inspect, follow, stop and remove tasks.",
+    lazy={
+        "submit": ("swarm.cli.submit", "submit", "Run a container somewhere in the cluster, and wait until it runs."),
+        "ls": (_TASK, "ls", "List tasks."),
+        "inspect": (_TASK, "inspect", "Everything about a task: its spec, its history, why it waits."),
+        "logs": ("swarm.cli.logs", "logs", "What a task's container writes, from whichever node has it."),
+        "stop": (_TASK, "stop", "Stop a task."),
+        "rm": (_TASK, "rm", "Forget an ended task."),
+    },
+)  # fmt: skip
+node = LazyGroup(
+    "node", help="List, inspect, drain, label and remove nodes.",
+    lazy={
+        "ls": (_NODE, "ls", "List nodes."),
+        "inspect": (_NODE, "inspect", "Everything about a node."),
+        "drain": (_NODE, "drain", "Move a node's tasks to others, and give it no new ones."),
+        "activate": (_NODE, "activate", "Let a drained node take work again."),
+        "label": (_NODE, "label", "Set or remove a node's labels."),
+        "confirm-dead": (_NODE, "confirm_dead", "Say that a silent node is dead, so that its tasks are replaced now."),
+        "rm": (_NODE, "rm", "Remove a node from the cluster, for good."),
+    },
+)  # fmt: skip
+token = LazyGroup(
+    "token", help="Show or make join tokens and API tokens.",
+    lazy={
+        "show": ("swarm.cli.token", "show", "Show this cluster's join token."),
+        "new": ("swarm.cli.token", "new", "Make a join token for a cluster that is yet to be founded. Needs no daemon."),
+        "api": ("swarm.cli.token", "api", "Make, list or revoke API tokens."),
+    },
+)  # fmt: skip
+swarm = LazyGroup(
+    "swarm",
+    help="A peer-to-peer container orchestrator: every host runs the same daemon, any node takes any command.",
+    lazy={
+        "up": ("swarm.cli.up", "up", "Run this host's daemon: found a cluster, join one, or come back to one."),
+        "task": ("swarm.cli.main", "task", "Run, list, inspect, follow, stop and remove tasks."),
+        "node": ("swarm.cli.main", "node", "List, inspect, drain, label and remove nodes."),
+        "status": (_CLUSTER, "status", "Who leads, which nodes may fail now, and what is wrong."),
+        "events": ("swarm.cli.events", "events", "What the cluster decided; -f goes on."),
+        "token": ("swarm.cli.main", "token", "Show or make join tokens and API tokens."),
+        "down": ("swarm.cli.down", "down", "End this host's daemon; containers run on unless --drain."),
+        "reset": ("swarm.cli.down", "reset", "Forget this host's cluster."),
+    },
+)
+click.version_option(__version__, prog_name="swarm")(swarm)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        result = swarm.main(args=list(arguments) if arguments is not None else None, prog_name="swarm", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx is not None else "", err=True)
+        return 2
+    except click.ClickException as error:
+        say_error(_sentence(error.format_message()), "", _usage_hint(error))
+        return 2
+    except OperatorError as error:
+        say_error(error.message, error.cause, error.hint)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _say_bug(error)
+    return result if isinstance(result, int) else 0
+
+
+def say_error(message: str, cause: str, hint: str) -> None:
+    """The one form of every error."""
+    for word, text in (("error", message), ("cause", cause), ("hint", hint)):
+        if text:
+            print(f"{word}: {text}", file=sys.stderr)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].lower() + text[1:].rstrip(".") if text[1:2].islower() else text.rstrip(".")
+
+
+def _usage_hint(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"see: {context.command_path} --help" if context is not None else "see: swarm --help"
+
+
+def _say_bug(error: Exception) -> int:
+    if os.environ.get("SWARM_DEBUG"):
+        raise error
+    kind = "" if isinstance(error, SwarmError) else f"{type(error).__name__}: "
+    say_error("this should not have happened", f"{kind}{error}", "SWARM_DEBUG=1 shows where; please report it")
+    return EXIT_BUG
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

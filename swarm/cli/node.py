@@ -1,0 +1,163 @@
+"""`swarm node ls | inspect | drain | activate | label | confirm-dead | rm`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from swarm.cli.asking import (
+    StillWaiting,
+    client,
+    connected,
+    print_fields,
+    print_json,
+    print_table,
+    printing,
+    shown_size,
+    warn_if_stale,
+    writing,
+)
+from swarm.client.client import Client, node_path
+from swarm.errors import UsageError
+
+ID_SHOWN = 12
+
+
+@click.command()
+@printing
+@connected
+def ls(output: str, socket_path: str, address: str) -> None:
+    """List nodes."""
+    with client(socket_path, address) as node:
+        answer = node.get("/v1/nodes")
+    warn_if_stale(answer)
+    if output == "json":
+        print_json(answer.content)
+    else:
+        titles = ["ID", "NAME", "ADDRESS", "STATUS", "ROLE", "LEADER", "ENGINE", "AVAILABILITY", "TASKS"]
+        print_table(titles, [row(each) for each in answer.content])
+
+
+def row(node: dict[str, Any]) -> list[str]:
+    """One line of `node ls`."""
+    start = [node["id"][:ID_SHOWN], node["name"], node["address"], node["status"], node["role"]]
+    return [*start, "leader" if node["leader"] else "-", node["engine"], node["availability"], str(node["tasks"])]
+
+
+@click.command()
+@click.argument("node")
+@printing
+@connected
+def inspect(node: str, output: str, socket_path: str, address: str) -> None:
+    """Everything about NODE (its name, id, the beginning of its id, or self)."""
+    with client(socket_path, address) as asked:
+        answer = asked.get(node_path(node))
+    warn_if_stale(answer)
+    if output == "json":
+        print_json(answer.content)
+    else:
+        print_detail(answer.content)
+
+
+def print_detail(found: dict[str, Any]) -> None:
+    """The fields that people ask for."""
+    names = ["id", "name", "address", "api_address", "status", "role", "leader", "availability", "verdict", "evidence"]
+    names += ["labels", "arch", "os", "engine", "engine_detail", "engine_version", "tasks"]
+    fields = [(name, found.get(name)) for name in names]
+    fields.append(("cpus", f"{found['cpus_reserved']:g} of {found['cpus']:g} reserved"))
+    fields.append(("memory", f"{shown_size(found['memory_reserved'])} of {shown_size(found['memory'])} reserved"))
+    fields += [("round trip", f"{found['rtt_ms']} ms" if found["rtt_ms"] else None), ("load", found["sample"])]
+    fields += [("fingerprint", found["fingerprint"]), ("store generation", found["store_generation"])]
+    print_fields(fields)
+
+
+@click.command()
+@click.argument("node")
+@click.option("--detach", "-d", is_flag=True, help="Do not wait until its tasks have moved.")
+@click.option("--timeout", "timeout_s", type=float, default=300.0, show_default=True, help="Seconds to wait.")
+@printing
+@writing
+@connected
+def drain(node: str, detach: bool, timeout_s: float, output: str, request_id: str, socket_path: str, address: str) -> None:
+    """Move the tasks of NODE to others before they are stopped on it, and give it no new ones."""
+    with client(socket_path, address) as asked:
+        found = asked.write("POST", node_path(node, "drain"), request_id=request_id).content
+        if not detach:
+            found = wait_until_empty(asked, found, timeout_s)
+    if output == "json":
+        print_json(found)
+    else:
+        print(f"{found['name']} " + (f"is draining: {found['tasks']} tasks left" if found["tasks"] else "is drained"))
+
+
+def wait_until_empty(asked: Client, found: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Wait until a draining node runs nothing. Raises `StillWaiting` naming the tasks that are left and why."""
+    deadline = time.monotonic() + timeout_s
+    while found["tasks"]:
+        if time.monotonic() > deadline:
+            left = [t for t in asked.get("/v1/tasks").content if t["node_id"] == found["id"] and not t["ended"]]
+            cause = "; ".join(f"{t['name']} is {t['phase']}" + (f" ({t['reason']})" if t["reason"] else "") for t in left[:5])
+            hint = "stop them, make room on other nodes, or: swarm node activate " + found["name"]
+            raise StillWaiting(f"{found['tasks']} tasks are still on '{found['name']}'", cause=cause, hint=hint)
+        time.sleep(0.25)
+        found = asked.get(node_path(found["id"]), {"stale": 1}).content
+    return found
+
+
+@click.command()
+@click.argument("node")
+@writing
+@connected
+def activate(node: str, request_id: str, socket_path: str, address: str) -> None:
+    """Let NODE take work again after a drain."""
+    with client(socket_path, address) as asked:
+        found = asked.write("PATCH", node_path(node), {"availability": "active"}, request_id=request_id).content
+    print(f"{found['name']} is active")
+
+
+@click.command()
+@click.argument("node")
+@click.argument("edits", nargs=-1, required=True, metavar="KEY=VALUE|KEY-...")
+@printing
+@writing
+@connected
+def label(node: str, edits: tuple[str, ...], output: str, request_id: str, socket_path: str, address: str) -> None:
+    """Set labels of NODE (KEY=VALUE) or remove them (KEY-)."""
+    labels: dict[str, str | None] = {}
+    for edit in edits:
+        key, separator, value = edit.partition("=")
+        if not separator and not edit.endswith("-"):
+            raise UsageError(f"cannot read the label {edit!r}", hint="write KEY=VALUE to set one, KEY- to remove it")
+        labels[key if separator else edit[:-1]] = value if separator else None
+    with client(socket_path, address) as asked:
+        found = asked.write("PATCH", node_path(node), {"labels": labels}, request_id=request_id).content
+    if output == "json":
+        print_json(found)
+    else:
+        print_fields([("name", found["name"]), ("labels", found["labels"] or "none")])
+
+
+@click.command("confirm-dead")
+@click.argument("node")
+@writing
+@connected
+def confirm_dead(node: str, request_id: str, socket_path: str, address: str) -> None:
+    """Say that NODE is dead: its tasks are replaced at once. Say it only when its containers cannot be running."""
+    with client(socket_path, address) as asked:
+        found = asked.write("POST", node_path(node, "confirm-dead"), request_id=request_id).content
+    print(f"{found['name']} is confirmed dead")
+
+
+@click.command()
+@click.argument("nodes", nargs=-1, required=True)
+@click.option("-f", "--force", is_flag=True, help="Even if it answers and runs tasks.")
+@writing
+@connected
+def rm(nodes: tuple[str, ...], force: bool, request_id: str, socket_path: str, address: str) -> None:
+    """Remove NODES from the cluster, for good: their keys are forgotten and their tasks run elsewhere."""
+    with client(socket_path, address) as asked:
+        for each in nodes:
+            asked.write("DELETE", node_path(each), query={"force": 1 if force else None}, request_id=request_id)
+            print(each)

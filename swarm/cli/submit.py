@@ -1,0 +1,214 @@
+"""`swarm task submit`: options and file to one task document, checked here, sent once, and waited for."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from swarm.cli.asking import StillWaiting, TaskFailed, clean, client, connected, print_json, printing, writing
+from swarm.client.client import Client, task_path
+from swarm.errors import Conflict, NotFound, UsageError
+
+FAILING_RESTARTS = 3
+"""A container that was restarted so often before it stayed up is reported; the task goes on trying."""
+
+
+def option_lists(function: Any) -> Any:
+    """The options that may be repeated."""
+    for flags, help_text, metavar in (
+        (("--preference",), "Where it would rather run, such as spread=node.labels.zone.", "TEXT"),
+        (("--constraint",), "Where it may run: node.labels.disk==ssd, node.hostname!=n1, node.arch==arm64.", "TEXT"),
+        (("--label", "-l"), "A label of the task.", "KEY=VALUE"),
+        (("--mount",), "type=bind,src=/srv/site,dst=/site,ro (bind, volume or tmpfs).", "KEY=VALUE,..."),
+        (("--volume", "-v"), "NAME:/path[:ro] or /host/path:/path[:ro].", "SOURCE:TARGET"),
+        (("--env-file",), "A file of NAME=value lines.", "PATH"),
+        (("--env", "-e"), "A variable; NAME alone takes the value from here.", "NAME=VALUE"),
+        (("--publish", "-p", "--port"), "A port: 8080:80, 127.0.0.1:53:53/udp, 8000-8009:8000-8009.", "HOST:CONTAINER"),
+        (("--generic",), "An amount of something the node counts.", "NAME=AMOUNT"),
+    ):
+        function = click.option(*flags, multiple=True, help=help_text, metavar=metavar)(function)
+    return function
+
+
+def option_values(function: Any) -> Any:
+    """The options with one value, which a task file has under the same name."""
+    for flags, help_text in (
+        (("--stop-grace",), "How long after the stop signal it is killed: 10s, 1m30s."),
+        (("--stop-signal",), "Instead of SIGTERM."),
+        (("--on-node-loss",), "replace (elsewhere) or wait (for the node)."),
+        (("--restart",), "always, no (a job), on-failure or on-failure:N. By default always."),
+        (("--policy",), "spread, binpack, least-loaded, round-robin or e-pvm."),
+        (("--network",), "bridge, host or none."),
+        (("--workdir", "-w"), "The working folder in the container."),
+        (("--entrypoint",), "Instead of the image's; one line as in a shell."),
+        (("--user", "-u"), "A name or number, with :GROUP if need be."),
+        (("--pids-limit",), "At most so many processes."),
+        (("--memory", "-m"), "Reserved, and the limit: 128M, 1.5G, 512KiB."),
+        (("--cpus",), "Reserved, and the limit: 0.5."),
+        (("--name",), "Unique among tasks that have not ended."),
+    ):
+        function = click.option(*flags, default=None, help=help_text)(function)
+    return function
+
+
+@click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@click.argument("image", required=False)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@option_values
+@option_lists
+@click.option("--volume-elsewhere", is_flag=True, help="Allow it to start without its data when that node is dead.")
+@click.option("--init", is_flag=True, help="Run an init process in the container.")
+@click.option("--registry-auth", is_flag=True, help="Send the credentials of your Docker configuration, sealed.")
+@click.option("--file", "-f", "path", default="", metavar="PATH", help="A task file; options given too win over it.")
+@click.option("--detach", "-d", is_flag=True, help="Do not wait until it runs.")
+@click.option("--timeout", "timeout_s", type=float, default=30.0, show_default=True,
+              help="Give waiting up after so many seconds without progress; 0: never. The task stays submitted.")  # fmt: skip
+@printing
+@writing
+@connected
+def submit(
+    image: str | None, command: tuple[str, ...], path: str, registry_auth: bool, detach: bool, timeout_s: float,
+    output: str, request_id: str, socket_path: str, address: str, **options: Any,
+) -> None:  # fmt: skip
+    """Run a container of IMAGE somewhere in the cluster, with COMMAND if given, and wait until it runs.
+
+    A task runs until it is stopped; with --restart no it is a job, which ends.
+    """
+    document = collect(image, command, path, options)
+    check(document)
+    body: dict[str, Any] = {"task": document}
+    if registry_auth:
+        from swarm.cli.docker_auth import registry_auth as auth_of
+
+        body["registry_auth"] = auth_of(document["image"])
+    with client(socket_path, address) as node:
+        try:
+            found = node.write("POST", "/v1/tasks", body, request_id=request_id).content
+        except Conflict as error:
+            show_first(error)
+            raise
+        if not detach:
+            found = wait_until_running(node, found, timeout_s)
+    if output == "json":
+        print_json(found)
+    elif detach:
+        print(f"{found['name']} {found['id']}")
+    else:
+        print(outcome_line(found))
+
+
+def collect(image: str | None, command: tuple[str, ...], path: str, options: dict[str, Any]) -> dict[str, Any]:
+    """One document of file and options. Lists add to the file's, single values replace them."""
+    from swarm.cli.task_file import env_item, read_env_file, read_task_file
+
+    document: dict[str, Any] = read_task_file(path) if path else {}
+    lists = {"publish": "ports", "volume": "volumes", "mount": "mounts", "constraint": "constraints", "preference": "preferences"}
+    for option, field in lists.items():
+        add_to_list(document, field, list(options.pop(option)))
+    env = [item for each in options.pop("env_file") for item in read_env_file(each)]
+    env += [item for each in options.pop("env") for item in env_item(each)]
+    add_to_pairs(document, "env", env)
+    add_to_pairs(document, "labels", [each if "=" in each else f"{each}=" for each in options.pop("label")])
+    add_to_pairs(document, "generic", list(options.pop("generic")))
+    for option, value in options.items():
+        if value not in (None, False):
+            document["stop_grace_s" if option == "stop_grace" else option] = value
+    if image is not None:
+        document["image"] = image
+    if command:
+        document["command"] = list(command)
+    return document
+
+
+def add_to_list(document: dict[str, Any], field: str, more: list[str]) -> None:
+    """In place; a single text in a file is a list of one."""
+    if more:
+        given = document.get(field, [])
+        document[field] = ([given] if isinstance(given, str) else list(given)) + more
+
+
+def add_to_pairs(document: dict[str, Any], field: str, more: list[str]) -> None:
+    """In place; the later of two values of one name wins."""
+    if more:
+        given = document.get(field, [])
+        before = [f"{name}={value}" for name, value in given.items()] if isinstance(given, dict) else list(given)
+        document[field] = before + more
+
+
+def check(document: dict[str, Any]) -> None:
+    """The same check as the node's, before anything is sent."""
+    if "image" not in document:
+        raise UsageError("no image is named", hint="swarm task submit IMAGE [COMMAND...], or --file with an image field")
+    from swarm.schema.document import build_spec
+
+    build_spec(document, name_default="checked")
+
+
+def show_first(error: Conflict) -> None:
+    """The task that has the name already."""
+    existing = getattr(error, "existing", None)
+    if existing:
+        from swarm.cli.task import row
+
+        lines = [["the first:", *row(existing)]]
+        print(" ".join(clean(cell) for cell in lines[0]), file=sys.stderr)
+
+
+def wait_until_running(node: Client, found: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Until it runs, or ended well. Reasons are told on standard error as they come.
+
+    Raises `TaskFailed`, or `StillWaiting` when nothing has changed for `timeout_s` while there is a reason for it to wait.
+    """
+    seen: tuple[Any, ...] = ()
+    stuck_since, tag = time.monotonic(), ""
+    while not arrived(found):
+        now = (found["phase"], found["attempt"], found["reason"], found["restarts"])
+        if now != seen:
+            if found["reason"] and (not seen or seen[2] != found["reason"]):
+                print(clean(f"{found['name']} is {found['phase']}: {found['reason']}"), file=sys.stderr, flush=True)
+            if now[:2] != seen[:2]:
+                stuck_since = time.monotonic()
+            seen = now
+        left_s = stuck_since + timeout_s - time.monotonic()
+        if timeout_s and left_s <= 0 and found["reason"]:
+            raise StillWaiting(
+                f"task '{found['name']}' does not run yet: it is {found['phase']}", cause=found["reason"],
+                hint=f"it stays submitted and runs when it can; to give it up: swarm task rm -f {found['name']}",
+            )  # fmt: skip
+        wait_s = min(20.0, max(left_s, 0.5)) if timeout_s else 20.0
+        try:
+            answer = node.get(task_path(found["id"]), {"wait_s": round(wait_s, 3), "stale": 1}, headers={"If-None-Match": tag})
+        except NotFound:
+            raise TaskFailed(f"task '{found['name']}' was removed before it ran") from None
+        if answer.status == 200:
+            found, tag = answer.content, answer.headers.get("etag", "")
+    return found
+
+
+def arrived(found: dict[str, Any]) -> bool:
+    """Whether there is nothing more to wait for. Raises `TaskFailed` when it went wrong."""
+    if found["phase"] in ("running", "succeeded"):
+        return True
+    hint = f"swarm task inspect {found['name']} tells more, swarm task logs {found['name']} what it wrote"
+    if found["phase"] in ("failed", "stopped") or (found["ended"] and found["phase"] != "pending"):
+        cause = found["reason"] or (f"exit code {found['exit_code']}" if found["exit_code"] is not None else "")
+        raise TaskFailed(f"task '{found['name']}' {found['phase']} on {found['node'] or 'no node'}", cause=cause, hint=hint)
+    if found["phase"] == "restarting" and found["restarts"] >= FAILING_RESTARTS:
+        raise TaskFailed(
+            f"task '{found['name']}' does not stay up: restarted {found['restarts']} times on {found['node']}",
+            cause=found["reason"], hint=f"{hint}; it goes on trying until: swarm task stop {found['name']}",
+        )  # fmt: skip
+    return False
+
+
+def outcome_line(found: dict[str, Any]) -> str:
+    """What became of it, and what to do next."""
+    if found["phase"] == "succeeded":
+        return f"{found['name']} succeeded on {found['node']}; its output: swarm task logs {found['name']}"
+    ports = f", {', '.join(found['ports'])}" if found["ports"] else ""
+    return f"{found['name']} runs on {found['node']} (attempt {found['attempt']}{ports}); follow it: swarm task logs -f {found['name']}"
+
+

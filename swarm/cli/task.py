@@ -1,0 +1,147 @@
+"""`swarm task ls | inspect | stop | rm`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from swarm.cli.asking import (
+    StillWaiting,
+    client,
+    connected,
+    print_fields,
+    print_json,
+    print_table,
+    printing,
+    shown_size,
+    shown_time,
+    warn_if_stale,
+    writing,
+)
+from swarm.client.client import Client, task_path
+from swarm.errors import NotFound
+
+ID_SHOWN = 12
+
+
+@click.command()
+@click.option("--active", is_flag=True, help="Only those that have not ended.")
+@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
+@printing
+@connected
+def ls(active: bool, quiet: bool, output: str, socket_path: str, address: str) -> None:
+    """List tasks."""
+    with client(socket_path, address) as node:
+        answer = node.get("/v1/tasks")
+    warn_if_stale(answer)
+    tasks = [task for task in answer.content if not (active and task["ended"])]
+    if output == "json":
+        print_json(tasks)
+    elif quiet:
+        for task in tasks:
+            print(task["id"])
+    else:
+        print_table(["ID", "NAME", "IMAGE", "DESIRED", "PHASE", "NODE", "ATTEMPT", "REASON"], [row(task) for task in tasks])
+
+
+def row(task: dict[str, Any]) -> list[str]:
+    """One line of `task ls`."""
+    phase = task["phase"] + ("?" if task["unreachable"] else "")
+    names = [task["id"][:ID_SHOWN], task["name"], task["image"], task["desired"], phase]
+    return [*names, task["node"] or "-", str(task["attempt"]), task["reason"]]
+
+
+@click.command()
+@click.argument("task")
+@printing
+@connected
+def inspect(task: str, output: str, socket_path: str, address: str) -> None:
+    """Everything about TASK (its name, id, or the beginning of its id)."""
+    with client(socket_path, address) as node:
+        answer = node.get(task_path(task))
+        found = answer.content
+        why = node.get(task_path(found["id"], "explain")).content if found["phase"] == "pending" else None
+    warn_if_stale(answer)
+    if output == "json":
+        print_json(found if why is None else found | {"explanation": why})
+        return
+    print_detail(found)
+    if why is not None and why["nodes"]:
+        print("\nwhy it waits, for each node:")
+        print_table(["NODE", "REASON"], [[each["node"], each["reason"]] for each in why["nodes"]])
+    if found["history"]:
+        print(f"\nhistory ({len(found['history'])} of {found['history_total']}):")
+        print_table(["TIME", "ATTEMPT", "PHASE", "NODE", "REASON"], [move_row(move) for move in found["history"]])
+
+
+def move_row(move: dict[str, Any]) -> list[str]:
+    return [shown_time(move["time_utc"]), str(move["attempt"]), move["phase"], move["node"] or "-", move["reason"]]
+
+
+def print_detail(found: dict[str, Any]) -> None:
+    """The fields that people ask for."""
+    spec = found["spec"]
+    names = ("id", "name", "image", "desired", "phase", "node", "attempt", "reason", "restarts", "exit_code", "unreachable")
+    fields: list[tuple[str, Any]] = [(name, found[name]) for name in names]
+    fields += [("container", found["container_id"]), ("pinned to", found["pinned_node"])]
+    fields += [("created", shown_time(found["created_utc"])), ("started", shown_time(found["started_utc"]))]
+    fields += [("cpus", spec["cpus"] or None), ("memory", shown_size(spec["memory"]) if spec["memory"] else None)]
+    for name in ("command", "entrypoint", "env", "user", "workdir", "network", "ports", "labels", "constraints", "restart"):
+        fields.append((name, spec[name]))
+    mounts = [f"{m['type']}:{m['source']}:{m['target']}" + (":ro" if m["read_only"] else "") for m in spec["mounts"]]
+    fields.append(("mounts", mounts))
+    print_fields(fields)
+
+
+@click.command()
+@click.argument("tasks", nargs=-1, required=True)
+@click.option("--detach", "-d", is_flag=True, help="Do not wait until the container is gone.")
+@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds to wait.")
+@writing
+@connected
+def stop(tasks: tuple[str, ...], detach: bool, timeout_s: float, request_id: str, socket_path: str, address: str) -> None:
+    """Stop TASKS: their containers get the stop signal, and after the grace are killed."""
+    with client(socket_path, address) as node:
+        stopping = [node.write("POST", task_path(each, "stop"), request_id=request_id).content for each in tasks]
+        for found in stopping:
+            if not detach:
+                wait_until_ended(node, found, timeout_s)
+            print(found["name"])
+
+
+def wait_until_ended(node: Client, found: dict[str, Any], timeout_s: float) -> None:
+    """Raises `StillWaiting` with the phase it is stuck in."""
+    deadline = time.monotonic() + timeout_s
+    tag = ""
+    while not found["ended"]:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise StillWaiting(
+                f"task '{found['name']}' did not stop within {timeout_s:g} s",
+                cause=f"it is {found['phase']} on {found['node'] or 'no node'}: {found['reason'] or 'no reason given'}",
+                hint="it will be stopped as soon as its node can do so",
+            )  # fmt: skip
+        query = {"wait_s": round(min(left_s, 20.0), 3), "stale": 1}
+        try:
+            answer = node.get(task_path(found["id"]), query, headers={"If-None-Match": tag})
+        except NotFound:
+            return
+        if answer.status == 200:
+            found, tag = answer.content, answer.headers.get("etag", "")
+
+
+@click.command()
+@click.argument("tasks", nargs=-1, required=True)
+@click.option("-f", "--force", is_flag=True, help="Stop it first if it has not ended.")
+@writing
+@connected
+def rm(tasks: tuple[str, ...], force: bool, request_id: str, socket_path: str, address: str) -> None:
+    """Forget TASKS that have ended."""
+    with client(socket_path, address) as node:
+        for each in tasks:
+            node.write("DELETE", task_path(each), query={"force": 1 if force else None}, request_id=request_id)
+            print(each)
+            sys.stdout.flush()

@@ -1,0 +1,114 @@
+"""Task files: YAML 1.2 as people write it, with the line of every mistake."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from swarm.errors import NotFound, OperatorError, UsageError
+from swarm.schema.document import build_spec, canonical_field, explain_at
+
+FILE_BYTES_MAX = 256 * 1024
+
+
+def read_task_file(path: str) -> dict[str, Any]:
+    """The document under canonical names, each of its fields checked. Raises errors that name file, line and field."""
+    document, lines = parse_yaml(read_text(path), path)
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        place = f"{path}, line {lines.get(key, 1)}"
+        try:
+            field = "env_file" if key in ("env_file", "env-file") else canonical_field(key)
+            if field in found:
+                raise UsageError(f"'{field}' is given twice", hint="keep one of them")
+            if field != "env_file" and value is not None:
+                build_spec({"image": "checked:1", field: value}, name_default="checked")
+        except OperatorError as error:
+            raise explain_at(error, place) from None
+        if value is not None:
+            found[field] = value
+    resolve_env_files(found, os.path.dirname(path))
+    return found
+
+
+def read_text(path: str) -> str:
+    """The file's text; `-` is standard input."""
+    import sys
+
+    try:
+        if path == "-":
+            data = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
+        else:
+            with open(path, "rb") as opened:
+                data = opened.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise NotFound(f"cannot read {path}", cause=error.strerror or str(error), hint="check the path") from None
+    if len(data) > FILE_BYTES_MAX:
+        raise UsageError(f"{path} is too large", cause=f"at most {FILE_BYTES_MAX} bytes are read")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"cannot read {path}", cause="it is not UTF-8 text") from None
+
+
+def parse_yaml(text: str, path: str) -> tuple[dict[Any, Any], dict[Any, int]]:
+    """A map of plain values, and the line of each of its keys. Aliases are refused: they could blow a small file up."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.nodes import MappingNode, ScalarNode
+
+    reader = YAML(typ="safe", pure=True)
+    reader.version = (1, 2)
+    try:
+        if any(type(event).__name__ == "AliasEvent" for event in reader.parse(text)):
+            raise UsageError(f"cannot read {path}", cause="it has aliases (*name)", hint="write the values out")
+        node = reader.compose(text)
+        document = reader.load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{path}, line {mark.line + 1}" if mark is not None else path
+        hint = "indent with spaces, and put text with : or # into quotes"
+        raise UsageError(f"{place}: not YAML", cause=str(error.problem or error.context or ""), hint=hint) from None
+    except (YAMLError, ValueError, RecursionError, OverflowError) as error:
+        raise UsageError(f"cannot read {path}: not YAML", cause=str(error).splitlines()[0] if str(error) else "") from None
+    if not isinstance(document, dict) or not isinstance(node, MappingNode):
+        raise UsageError(f"cannot read {path}", cause="a map of fields is expected", hint="begin with a line like image: redis:7")
+    lines = {key.value: key.start_mark.line + 1 for key, _ in node.value if isinstance(key, ScalarNode)}
+    return document, lines
+
+
+def resolve_env_files(document: dict[str, Any], folder: str) -> None:
+    """Put what `env_file` names before what `env` says, in place."""
+    named = document.pop("env_file", None)
+    if named is None:
+        return
+    files = [named] if isinstance(named, str) else named
+    if not isinstance(files, list) or not all(isinstance(each, str) for each in files):
+        raise UsageError("bad value for 'env_file'", cause="a path or a list of paths is expected")
+    items = [item for each in files for item in read_env_file(os.path.join(folder, each))]
+    own = document.get("env", [])
+    document["env"] = items + ([f"{name}={value}" for name, value in own.items()] if isinstance(own, dict) else list(own))
+
+
+def read_env_file(path: str) -> list[str]:
+    """`NAME=value` lines; blank ones and those with # at their start are skipped; a bare NAME is taken from the caller's own."""
+    found = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        try:
+            found.extend(env_item(line))
+        except OperatorError as error:
+            raise explain_at(error, f"{path}, line {number}") from None
+    return found
+
+
+def env_item(text: str) -> list[str]:
+    """One --env: `NAME=value`, or `NAME` for the caller's own value (nothing when it has none)."""
+    name, separator, _ = text.partition("=")
+    if not name or any(c.isspace() for c in name):
+        raise UsageError(f"cannot read the variable {text!r}", hint="write it like NAME=value")
+    if separator:
+        return [text]
+    return [f"{name}={os.environ[name]}"] if name in os.environ else []
