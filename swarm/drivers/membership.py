@@ -244,14 +244,23 @@ class Gossip:
         self._nursery.start_soon(function, effect)  # type: ignore[arg-type]
 
     def _send(self, effect: SendPacket) -> None:
+        try:
+            address = parse_address(effect.address)
+        except BadMessage:
+            self.counters["bad_address"] += 1
+            return
         data = self._sealer.seal(self._self_id, encode_message(effect.message))
         self.counters["packets_sent"] += 1
         self.counters["bytes_sent"] += len(data)
-        self._socket.send(data, parse_address(effect.address))
+        self._socket.send(data, address)
 
     async def _try_connect(self, effect: TryConnect) -> None:
-        async with self._limiter:
-            outcome = await self._connects.try_connect(parse_address(effect.address), effect.timeout_s)
+        outcome = "unreachable"
+        try:
+            async with self._limiter:
+                outcome = await self._connects.try_connect(parse_address(effect.address), effect.timeout_s)
+        except BadMessage:
+            self.counters["bad_address"] += 1
         self._core.on_connect_result(effect.probe_id, outcome, self._enter())
         self._settle()
 
