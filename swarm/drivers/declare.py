@@ -25,6 +25,7 @@ from swarm.model.node import Availability, Node
 
 LOG = logging.getLogger("swarm.declare")
 RETRY_S = 2.0
+_FACTS = ("name", "address", "api_address", "store_generation", "arch", "os", "capacity", "engine_version", "schema_known")
 
 
 class Facts(Protocol):
@@ -96,7 +97,7 @@ def _says_the_same(known: Node, facts: Node) -> bool:
     declared = {key: value for key, value in facts.labels if key not in edited}
     return labels == declared and all(
         getattr(known, name) == getattr(facts, name)
-        for name in ("name", "address", "api_address", "store_generation", "arch", "os", "capacity", "engine_version", "schema_known")
+        for name in _FACTS
     )
 
 
