@@ -7,6 +7,7 @@ written to `trace`, one line an event, so that a scenario's text file can be com
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable
 
@@ -132,19 +133,16 @@ class Cluster:
         until = self.now + seconds
         self.collect()
         while True:
-            at, ticking = min(((self._true(name), name) for name in self.nodes), default=(until, ""))
+            at, ticking = min(((self._true(name), name) for name in self.nodes), default=(math.inf, ""))
+            if min([at, *(event[0] for event in self._events[:1])]) > until:
+                break
             if self._events and self._events[0][0] <= at:
                 at, _, action = heapq.heappop(self._events)
-                if at > until:
-                    heapq.heappush(self._events, (at, 0, action))
-                    break
                 self.now = max(self.now, at)
                 action()
-            elif at <= until:
+            else:
                 self.now = max(self.now, at)
                 self.nodes[ticking].tick(self.local(ticking) + 1e-9)
-            else:
-                break
             self.collect()
             each()
         self.now = until
