@@ -90,8 +90,9 @@ def reset(data: str, socket_path: str, yes: bool) -> None:
     if not names:
         print(f"{data} is empty already")
         return
-    if not any(name.startswith("log.db") or name.startswith("identity") for name in names):
-        raise Conflict(f"{data} does not look like a data folder of swarm", cause=f"it holds {', '.join(names[:5])}", hint="check --data")
+    if not any(name.startswith(("log.db", "identity")) for name in names):
+        cause = f"it holds {', '.join(names[:5])}"
+        raise Conflict(f"{data} does not look like a data folder of swarm", cause=cause, hint="check --data")
     refuse_while_running(data, socket_path)
     if not yes:
         click.confirm(f"Remove this node's identity and cluster state in {data} ({len(names)} files)?", abort=True, err=True)

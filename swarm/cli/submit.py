@@ -209,6 +209,7 @@ def outcome_line(found: dict[str, Any]) -> str:
     if found["phase"] == "succeeded":
         return f"{found['name']} succeeded on {found['node']}; its output: swarm task logs {found['name']}"
     ports = f", {', '.join(found['ports'])}" if found["ports"] else ""
-    return f"{found['name']} runs on {found['node']} (attempt {found['attempt']}{ports}); follow it: swarm task logs -f {found['name']}"
+    placed = f"{found['name']} runs on {found['node']} (attempt {found['attempt']}{ports})"
+    return f"{placed}; follow it: swarm task logs -f {found['name']}"
 
 

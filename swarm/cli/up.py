@@ -16,7 +16,8 @@ from swarm.wire.address import format_address, parse_address
 
 
 @click.command()
-@click.option("--peers", envvar="SWARM_PEERS", default="", show_envvar=True, metavar="HOST,...", help="Join whom these belong to.")
+@click.option("--peers", envvar="SWARM_PEERS", default="", show_envvar=True, metavar="HOST,...",
+              help="Join the cluster that these belong to.")  # fmt: skip
 @click.option("--name", envvar="SWARM_NAME", default="", show_envvar=True, help="This node's name; by default the host's.")
 @click.option("--listen", envvar="SWARM_LISTEN", default="0.0.0.0", show_envvar=True, show_default=True, metavar="HOST[:PORT]",
               help=f"Where peers are received (port {PEER_PORT}).")  # fmt: skip
