@@ -88,6 +88,10 @@ class Disk:
         self.store_generation += 1
         self._hard_state, self._entries, self._snapshot, self._snapshot_data = HardState(), [], None, None
 
+    def install(self, batch: Batch) -> None:
+        """Put something there before any daemon runs."""
+        self._apply(batch)
+
     def _begin(self) -> None:
         if not self._under_way and (self._queue or self._probe):
             self._under_way, self._queue = self._queue, []
