@@ -129,8 +129,10 @@ class Membership:
                 self._table.add(node_id, name, address, now)
                 self._round_at = now
                 self._sync_at = min(self._sync_at, now + self.config.probe_interval_s)
-            elif record.status is not MemberStatus.ALIVE:
-                record.address = address  # it may have moved while nobody heard from it
+            elif record.declared != address:
+                record.declared = address
+                if record.status is not MemberStatus.ALIVE:
+                    record.address = address  # it moved while this node did not hear from it
 
     def join(self, addresses: Iterable[str], now: float) -> None:
         """Tell these addresses that this member is here; they answer by probing it."""

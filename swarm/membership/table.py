@@ -55,6 +55,8 @@ class Record:
     accuser: str = ""
     accusation: Claim | None = None
     """What another says of it and we do not believe, since it answered us just now: it is told, and should refute."""
+    declared: str = ""
+    """Its address as the catalog last had it."""
     rtt_s: float = 0.0
     stream: bool = False
     udp_blocked: bool = False
@@ -101,7 +103,7 @@ class Table:
 
     def add(self, node_id: NodeId, name: str, address: str, now: float) -> Record:
         """An admitted member not heard of yet: suspect until it answers, at generation 0 so that any word of its own wins."""
-        record = Record(node_id, name, address, 0, 0, MemberStatus.SUSPECT, now)
+        record = Record(node_id, name, address, 0, 0, MemberStatus.SUSPECT, now, declared=address)
         self.records[node_id] = record
         self._present = None
         self._tell(None, record, now)

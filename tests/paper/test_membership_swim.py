@@ -200,6 +200,17 @@ def test_case_03_another_address_is_taken_only_from_a_newer_claim_of_the_member(
     assert member.core.members()[node_id(3)].address == "10.9.9.9:4747"
 
 
+def test_case_03_the_catalog_moves_a_member_only_when_it_is_not_heard_and_the_entry_is_new() -> None:
+    member = Member()
+    nodes = {node_id(n): (f"n{n}", address(n)) for n in range(1, 5)}
+    member.rumour(2, msgspec.structs.replace(claim(3, generation=2), address="10.9.9.9:4747"), 1.0)
+    member.rumour(2, claim(4, status=DEAD, accuser=2), 2.0)
+    member.core.set_admitted(nodes, 2.0)
+    assert member.core.members()[node_id(3)].address == "10.9.9.9:4747"
+    member.core.set_admitted({**nodes, node_id(4): ("n4", "10.9.9.8:4747")}, 2.0)
+    assert member.core.members()[node_id(4)].address == "10.9.9.8:4747"
+
+
 def test_case_04_a_ping_for_another_id_is_not_answered() -> None:
     member = Member()
     member.tell(2, Ping(claim(2), 5, node_id(3)), 1.0)
