@@ -24,7 +24,7 @@ from swarm.errors import OperatorError
 from swarm.model.placement import Replacement
 from swarm.model.view import ClusterView
 from swarm.ports import Clock
-from swarm.scheduler import plan
+from swarm.scheduler import Planner, Policy
 
 LOG = logging.getLogger("swarm.duties")
 LOOK_EVERY_S = 1.0
@@ -35,10 +35,10 @@ PLACEMENTS_MAX = 512
 class _Leadership:
     """What one term's leader remembers."""
 
-    def __init__(self, term: int, since: float, policy: str) -> None:
+    def __init__(self, term: int, since: float, policy: Policy) -> None:
         self.term = term
         self.since = since
-        self.policy = policy
+        self.planner = Planner(policy)
         self.verdicts = VerdictController()
         self.replacing = Replacing()
         self.voters = VoterController()
@@ -51,14 +51,14 @@ class _Leadership:
         wishes = self.replacing.reconcile(view, brake_until=self.verdicts.brake_until)
         moves, stops = drain_wishes(view)
         replacements: tuple[Replacement, ...] = (*wishes.replacements, *moves)
-        placed = plan(view, replacements=replacements, policy=self.policy, limit=PLACEMENTS_MAX)
+        placed = self.planner.plan(view, replacements=replacements, limit=PLACEMENTS_MAX)
         return [*settle_moves(view), *stops, *wishes.reasons, *placed.commands]
 
 
 class Duties:
     """Runs on every node, acts on the leader."""
 
-    def __init__(self, replica: Replica, views: ViewSource, clock: Clock, *, policy: str = "spread") -> None:
+    def __init__(self, replica: Replica, views: ViewSource, clock: Clock, *, policy: Policy = Policy.SPREAD) -> None:
         self._replica = replica
         self._views = views
         self._clock = clock
