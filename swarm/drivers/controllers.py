@@ -21,6 +21,8 @@ from swarm.drivers.replica_apply import Changes
 from swarm.drivers.replica_forward import pack_command
 from swarm.drivers.view import ViewSource
 from swarm.errors import OperatorError
+from swarm.model.command import Assign
+from swarm.model.ids import NodeId
 from swarm.model.placement import Replacement
 from swarm.model.view import ClusterView
 from swarm.ports import Clock
@@ -39,6 +41,7 @@ class _Leadership:
         self.term = term
         self.since = since
         self.planner = Planner(policy)
+        self._placed: tuple[Assign, ...] = ()
         self.verdicts = VerdictController()
         self.replacing = Replacing()
         self.voters = VoterController()
@@ -52,7 +55,16 @@ class _Leadership:
         moves, stops = drain_wishes(view)
         replacements: tuple[Replacement, ...] = (*wishes.replacements, *moves)
         placed = self.planner.plan(view, replacements=replacements, limit=PLACEMENTS_MAX)
+        self._placed = placed.commands
         return [*settle_moves(view), *stops, *wishes.reasons, *placed.commands]
+
+    def look_back(self, view: ClusterView) -> None:
+        """What was placed last has been applied: room that was refused when it was is free again."""
+        for command in self._placed:
+            task = view.tasks.get(command.task_id)
+            if task is not None and task.attempts < command.attempt:
+                self.planner.settled(command.task_id)
+        self._placed = ()
 
 
 class Duties:
@@ -72,9 +84,16 @@ class Duties:
 
     def wake(self) -> None:
         """Look soon: gossip changed, or something else that a decision may depend on."""
+        if self._leadership is not None:
+            self._leadership.planner.look_again()
         self._wake.set()
 
     def _on_changes(self, changes: Changes) -> None:
+        if self._leadership is not None:
+            if changes.restored:
+                self._leadership.planner.touch_everything()
+            for applied in changes.applied:
+                self._leadership.planner.touch(NodeId(each) for each in sorted(applied.touched_nodes))
         self._wake.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -101,6 +120,7 @@ class Duties:
         if replica.applied_index < self._proposed_index:
             return
         view = self._views.view(leader_since=leadership.since)
+        leadership.look_back(view)
         for command in leadership.decide(view):
             if not self._propose(command, leadership.term):
                 break
