@@ -15,3 +15,11 @@ class Replacement:
     replaces: str
     avoid: NodeId
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a task has no running container: in one line, and for each node (sorted by name) what speaks against it."""
+
+    summary: str
+    nodes: tuple[tuple[NodeId, str], ...] = ()
