@@ -214,8 +214,9 @@ class DockerEngine:
         container_id, found = self._create_or_find(plan)
         if found is not None and found.status is not ContainerStatus.CREATED:
             return found
-        if not abandoned.is_set():
-            self._start(container_id)
+        if abandoned.is_set():
+            raise EngineError(EngineTrouble.OTHER, f"{plan.name} was given up before it was started")
+        self._start(container_id)
         return ContainerSeen(
             container_id=container_id,
             name=plan.name,

@@ -185,11 +185,6 @@ class Runner:
         """Do whatever is due."""
         self.now = now
         self.fence.maybe_lower(now)
-        if self.fence.is_fresh(self.applied_index):
-            for copy in self.strays.values():
-                if not copy.gone and now >= copy.first_seen + self.config.stray_grace_s:
-                    copy.gone = True
-                    self._outbox.emit(Notice("collected", _name(copy), "no assignment claims it: stopped and removed"))
         self._decide_all()
 
     def on_stall(self, gap_s: float, now: float) -> None:
@@ -305,6 +300,10 @@ class Runner:
         number = self.fence.maybe_ask(self.now)
         if number is not None:
             self._outbox.emit(NeedBarrier(number))
+        for copy in self.strays.values():
+            if not copy.gone and self.fresh and self.now >= copy.first_seen + self.config.stray_grace_s:
+                copy.gone = True
+                self._outbox.emit(Notice("collected", _name(copy), "no assignment claims it: stopped and removed"))
         look = self._look()
         for copy in [*self.copies.values(), *self.strays.values()]:
             self._decide(copy, look)
