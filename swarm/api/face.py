@@ -7,7 +7,7 @@ and cheap (the mappings are the catalog's own, read-only, good until the next aw
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -40,6 +40,10 @@ class CatalogRead(Protocol):
     def tasks(self) -> Mapping[TaskId, Task]: ...
     @property
     def assignments(self) -> Mapping[str, Assignment]: ...
+    @property
+    def by_node(self) -> Mapping[NodeId, Collection[str]]:
+        """Ids of the assignments of each node that have not ended."""
+
     @property
     def reserved(self) -> Mapping[NodeId, Resources]: ...
     @property

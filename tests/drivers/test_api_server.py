@@ -1,0 +1,344 @@
+"""The API over a real Unix socket: every route, the errors, the limits, and that no request ends the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from swarm.api.calls import BODY_BYTES_MAX, Api
+from swarm.api.face import ApiListeners, LogChunk
+from swarm.api.server import Server
+from swarm.client.client import Client, task_path
+from swarm.errors import Conflict, NotFound, OperatorError, StartRefused, Unavailable, UsageError
+from swarm.model.ids import TaskId
+from swarm.model.liveness import MemberStatus
+from tests.fakes.node_face import MemoryFace
+
+
+@asynccontextmanager
+async def served(path: Path, face: MemoryFace | None = None) -> AsyncIterator[tuple[MemoryFace, Api, Client]]:
+    """A face with its API, and a client for threads."""
+    face = face or MemoryFace()
+    api = Api(face)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Server(api, ApiListeners(str(path))).run)
+        with Client(socket_path=str(path)) as client:
+            yield face, api, client
+        with trio.fail_after(5):
+            api.stop.set()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "swarm.sock"
+
+
+async def asked(function: Any, *arguments: Any, **named: Any) -> Any:
+    return await trio.to_thread.run_sync(lambda: function(*arguments, **named))
+
+
+def submit(client: Client, **fields: Any) -> Any:
+    return client.write("POST", "/v1/tasks", {"task": {"image": "testnet/redis:1", **fields}}).content
+
+
+async def test_a_task_is_submitted_listed_got_stopped_and_removed(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        made = await asked(submit, client, name="cache", cpus=0.5, memory="128M", ports=["6379:6379"])
+        assert (made["name"], made["phase"], made["node"], made["attempt"]) == ("cache", "pending", None, 0)
+        face.run_task(TaskId(made["id"]))
+        (row,) = (await asked(client.get, "/v1/tasks")).content
+        assert row.keys() >= {"id", "name", "image", "desired", "phase", "node", "attempt", "reason"}
+        assert (row["phase"], row["node"], row["attempt"], row["desired"]) == ("running", "n2", 1, "running")
+        detail = (await asked(client.get, task_path(made["id"][:8]))).content
+        assert detail["spec"]["memory"] == 128 * 2**20
+        with pytest.raises(Conflict, match="has not ended"):
+            await asked(client.write, "DELETE", task_path("cache"))
+        await asked(client.write, "POST", task_path("cache", "stop"))
+        face.run_task(TaskId(made["id"]), phase="stopped")
+        await asked(client.write, "DELETE", task_path("cache"))
+        assert (await asked(client.get, "/v1/tasks")).content == []
+
+
+async def test_a_repeated_request_id_submits_once(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        body = {"task": {"image": "testnet/redis:1"}, "registry_auth": {"username": "u", "password": "p"}}
+        first = await asked(client.write, "POST", "/v1/tasks", body, request_id="r" * 32)
+        again = await asked(client.write, "POST", "/v1/tasks", body, request_id="r" * 32)
+        assert (first.status, again.status) == (201, 200)
+        assert first.content["id"] == again.content["id"]
+        assert len(face.submitted) == 1
+        assert b"p" != face.submitted[0][0].spec.registry_auth and face.submitted[0][0].spec.registry_auth
+        with pytest.raises(Conflict, match="another task"):
+            await asked(client.write, "POST", "/v1/tasks", {"task": {"image": "other"}}, request_id="r" * 32)
+
+
+async def test_a_name_in_use_is_refused_and_the_first_task_is_shown(path: Path) -> None:
+    async with served(path) as (_, _, client):
+        first = await asked(submit, client, name="cache")
+        with pytest.raises(Conflict) as caught:
+            await asked(submit, client, name="cache", image="testnet/nginx:1")
+        assert caught.value.existing["id"] == first["id"]
+
+
+async def test_a_get_waits_for_a_change_and_no_longer(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        made = await asked(submit, client, name="cache")
+        first = await asked(client.get, task_path(made["id"]))
+        assert "3 lack cpu" in first.content["reason"]
+        tag = {"If-None-Match": first.headers["etag"]}
+        assert (await asked(client.get, task_path(made["id"]), {"wait_s": 0.05}, headers=tag)).status == 304
+
+        async with trio.open_nursery() as nursery:
+            seen: list[Any] = []
+
+            async def wait() -> None:
+                seen.append(await asked(client.get, task_path(made["id"]), {"wait_s": 20}, headers=tag))
+
+            nursery.start_soon(wait)
+            face.run_task(TaskId(made["id"]))
+        assert seen[0].content["phase"] == "running"
+
+
+async def test_writes_fail_at_once_without_a_quorum_and_reads_are_marked_stale(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        face.down, face.age_s = True, 12.5
+        with pytest.raises(Unavailable, match="cannot write") as caught:
+            await asked(submit, client, name="cache")
+        assert "2 are needed" in caught.value.cause
+        answer = await asked(client.get, "/v1/nodes")
+        assert answer.stale_s == "12.5"
+        assert not any(node["leader"] for node in answer.content)
+        status = (await asked(client.get, "/v1/status")).content
+        assert (status["fresh"], status["stale_s"], status["leader"]) == (False, 12.5, None)
+
+
+async def test_nodes_are_listed_labelled_drained_confirmed_dead_and_removed(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        rows = (await asked(client.get, "/v1/nodes")).content
+        assert [(row["name"], row["status"], row["role"], row["leader"], row["engine"]) for row in rows] == [
+            ("n1", "alive", "voter", True, "up"),
+            ("n2", "alive", "learner", False, "unknown"),
+            ("n3", "alive", "learner", False, "unknown"),
+        ]
+        labelled = await asked(client.write, "PATCH", "/v1/nodes/n2", {"labels": {"disk": "ssd", "rack": None}})
+        assert labelled.content["labels"] == {"disk": "ssd"}
+        drained = await asked(client.write, "POST", "/v1/nodes/id-n2/drain")
+        assert drained.content["availability"] == "drain"
+        with pytest.raises(Conflict, match="not dead"):
+            await asked(client.write, "POST", "/v1/nodes/n3/confirm-dead")
+        face.statuses[next(n for n in face.statuses if n == "id-n3")] = MemberStatus.DEAD
+        dead = await asked(client.write, "POST", "/v1/nodes/n3/confirm-dead")
+        assert (dead.content["verdict"], dead.content["status"]) == ("confirmed", "dead")
+        await asked(client.write, "DELETE", "/v1/nodes/n3")
+        with pytest.raises(NotFound, match="no node 'n3'"):
+            await asked(client.get, "/v1/nodes/n3")
+
+
+async def test_status_says_who_may_fail(path: Path) -> None:
+    async with served(path) as (_, _, client):
+        status = (await asked(client.get, "/v1/status")).content
+        assert status["tolerance"] == "n1 may not fail; n2 or n3 may"
+        assert status["counters"]["packets_dropped"] == 3
+
+
+async def test_events_resume_after_an_index_and_go_on(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        await asked(submit, client, name="one")
+        page = (await asked(client.get, "/v1/events")).content
+        assert page == sorted(page, key=lambda event: event["index"])
+        last = page[-1]["index"]
+        assert any("one" in event["text"] for event in page)
+
+        def follow() -> list[tuple[str, str, Any]]:
+            found = []
+            for event in client.stream("/v1/events", {"follow": 1}, headers={"Last-Event-ID": str(last)}):
+                found.append(event)
+                trio.from_thread.run_sync(lambda: face.statuses.update({n: MemberStatus.SUSPECT for n in ["id-n3"]}))
+                if {name for _, name, _ in found} == {"log", "member"}:
+                    return found
+            return found
+
+        async with trio.open_nursery() as nursery:
+            seen: list[Any] = []
+
+            async def run() -> None:
+                seen.extend(await asked(follow))
+
+            nursery.start_soon(run)
+            await asked(submit, client, name="two")
+        logged = [(int(event_id), content) for event_id, name, content in seen if name == "log" and event_id]
+        assert all(index > last for index, _ in logged)
+        assert any("two" in content["text"] for _, content in logged)
+
+
+async def test_logs_keep_their_streams_apart_and_end(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        made = await asked(submit, client, name="talk")
+        with pytest.raises(NotFound, match="no output"):
+            await asked(lambda: list(client.stream(task_path("talk", "logs"), {})))
+        face.run_task(TaskId(made["id"]))
+        face.chunks = [LogChunk("stdout", b"out\xff\n"), LogChunk("stderr", b"err\n")]
+        events = await asked(lambda: list(client.stream(task_path("talk", "logs"), {"format": "events"})))
+        assert [name for _, name, _ in events] == ["stdout", "stderr", "end"]
+        plain = await asked(raw, path, b"GET /v1/tasks/talk/logs HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert b"out\xff\n" in plain and b"err\n" in plain
+
+
+async def test_a_stop_ends_streams_at_once_and_removes_the_socket(path: Path) -> None:
+    with trio.fail_after(5):
+        async with served(path) as (face, api, client):
+            made = await asked(submit, client, name="talk")
+            face.run_task(TaskId(made["id"]))
+            face.chunks, face.logs_go_on = [LogChunk("stdout", b"hello")], True
+            stream = client.stream(task_path("talk", "logs"), {"follow": 1, "format": "events"})
+            assert (await asked(next, stream))[1] == "stdout"
+            api.stop.set()
+            assert await asked(lambda: list(stream)) == []
+    assert not path.exists()
+
+
+async def test_tokens_are_made_listed_and_revoked_and_only_their_hash_is_kept(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        made = (await asked(client.write, "POST", "/v1/tokens", {"note": "ci"})).content
+        assert made["token"].startswith("swarm-api1-")
+        (row,) = (await asked(client.get, "/v1/tokens")).content
+        assert (row["id"], row["note"]) == (made["id"], "ci")
+        assert made["token"].removeprefix("swarm-api1-") not in str(face.catalog.api_tokens)
+        await asked(client.write, "DELETE", f"/v1/tokens/{made['id']}")
+        with pytest.raises(NotFound):
+            await asked(client.write, "DELETE", f"/v1/tokens/{made['id']}")
+
+
+async def test_the_socket_has_its_mode_and_a_living_daemons_is_not_taken(path: Path) -> None:
+    async with served(path):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+        with pytest.raises(StartRefused, match=str(path)):
+            await Server(Api(MemoryFace()), ApiListeners(str(path))).run()
+        assert path.exists()
+
+
+async def test_a_dead_daemons_socket_is_replaced_and_a_file_is_not(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    async with served(path) as (_, _, client):
+        assert (await asked(client.get, "/v1/tasks")).content == []
+    path.write_text("mine")
+    with pytest.raises(StartRefused, match="listen"):
+        await Server(Api(MemoryFace()), ApiListeners(str(path))).run()
+    assert path.read_text() == "mine"
+
+
+async def test_a_bug_ends_the_request_only_and_is_counted(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with served(path) as (face, api, client):
+        face.broken = True
+        with pytest.raises(OperatorError) as caught:
+            await asked(submit, client, name="x")
+        assert "bug" in caught.value.cause
+        assert api.counters["api_bugs"] == 1
+        face.broken = False
+        assert (await asked(submit, client, name="x"))["name"] == "x"
+
+
+async def test_a_body_over_the_limit_is_refused(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        with pytest.raises(OperatorError, match="too large"):
+            await asked(submit, client, name="x", env=["A=" + "x" * BODY_BYTES_MAX])
+        assert face.submitted == []
+        assert (await asked(client.get, "/v1/tasks")).content == []
+
+
+async def test_every_documented_path_is_served(path: Path) -> None:
+    async with served(path) as (_, _, client):
+        document = (await asked(client.get, "/v1/openapi.json")).content
+        assert document["openapi"].startswith("3.")
+        assert {"/v1/tasks", "/v1/tasks/{ref}/logs", "/v1/nodes/{ref}", "/v1/events", "/v1/status"} <= document["paths"].keys()
+        with pytest.raises(OperatorError, match="there is no GET /v1/nothing"):
+            await asked(client.get, "/v1/nothing")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"", b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /%ff%00 HTTP/1.1\r\nhost: x\r\n\r\n", b"GET /v1/tasks/%2e%2e%2f HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"POST /v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n{", b"POST /v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        b"POST /v1/tasks HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
+        b"GET /v1/tasks HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
+        b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+        b"GET /v1/tasks HTTP/1.1\r\nhost: x\r\nupgrade: h2c\r\nhttp2-settings: AA\r\nconnection: upgrade, http2-settings\r\n\r\n",
+        b"GET /v1/events?since=zz HTTP/1.1\r\nhost: x\r\n\r\n", b"\x00" * 70_000,
+        b"GET /" + b"a" * 70_000, b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n", b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /v1/events?follow=1 HTTP/1.1\r\nhost: \xff\r\nlast-event-id: \xff\r\n\r\n",
+    ],
+)  # fmt: skip
+async def test_an_odd_request_ends_its_connection_only(path: Path, request_bytes: bytes) -> None:
+    async with served(path) as (_, api, client):
+        await asked(raw, path, request_bytes)
+        assert (await asked(client.get, "/v1/tasks")).content == []
+        assert api.counters["api_bugs"] == 0
+
+
+async def test_random_bytes_and_bodies_never_end_the_process(path: Path) -> None:
+    import random
+
+    rng = random.Random(7)
+    async with served(path) as (_, api, client):
+        for _ in range(150):
+            body = mutated(rng, json.dumps({"task": {"image": "a:1", "ports": ["1:2"], "env": {"A": 1}, "cpus": 0.5}}).encode())
+            head = f"POST /v1/tasks HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+            whole = head + body if rng.random() < 0.7 else mutated(rng, head + body)
+            await asked(raw, path, whole)
+        assert isinstance((await asked(client.get, "/v1/tasks")).content, list)
+        assert api.counters["api_bugs"] == 0
+
+
+def mutated(rng: Any, data: bytes) -> bytes:
+    """Some bytes changed, cut out or repeated."""
+    found = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        place = rng.randrange(len(found) + 1)
+        match rng.randrange(3):
+            case 0 if place < len(found):
+                found[place] = rng.randrange(256)
+            case 1:
+                del found[place : place + rng.randint(1, 8)]
+            case _:
+                found[place:place] = bytes(rng.randrange(256) for _ in range(rng.randint(1, 8)))
+    return bytes(found)
+
+
+def raw(path: Path, data: bytes) -> bytes:
+    """Send bytes, close the sending side, and read what comes."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(path))
+        answer = b""
+        try:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            while part := connection.recv(65536):
+                answer += part
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        return answer
+
+
+async def test_malformed_bodies_name_what_is_wrong(path: Path) -> None:
+    async with served(path) as (_, _, client):
+        for body, word in (
+            ({"task": {"image": "a", "imagee": 1}}, "imagee"), ({"tusk": {}}, "tusk"), ({"task": 1}, "task"), ({"task": {}}, "image"),
+            ({"task": {"image": "a", "cpus": "many"}}, "cpus"), ({"task": {"image": "a", "constraints": ["node.x==1"]}}, "node.x"),
+        ):  # fmt: skip
+            with pytest.raises(UsageError, match=word):
+                await asked(client.write, "POST", "/v1/tasks", body)
+        with pytest.raises(UsageError, match="request id"):
+            await asked(client.write, "POST", "/v1/tasks", {}, request_id="no")

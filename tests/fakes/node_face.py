@@ -1,0 +1,125 @@
+"""A node as its API sees it, in memory: the real catalog, fed directly, without consensus, gossip or an engine.
+
+What a leader and a runner would do, tests do by hand through `log`. `down` makes writes fail as without a quorum, `broken`
+makes them end in a bug.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Literal
+
+import trio
+
+from swarm.api.face import ConsensusStatus, Explanation, LogChunk
+from swarm.catalog import Catalog
+from swarm.errors import Unavailable
+from swarm.model.ids import NodeId, RequestId, TaskId
+from swarm.model.liveness import EngineState, MemberStatus, MemberView
+from swarm.model.outcome import Applied, EventPage
+from tests.catalog_kit import Log, make_node
+
+
+class MemoryFace:
+    """Node n1 of a cluster of three, of which it is the leader and the only voter."""
+
+    def __init__(self, *, authority_pem: str = "", fingerprint: bytes = b"") -> None:
+        self.log = Log(*(make_node(name) for name in ("n1", "n2", "n3")))
+        self.node_id = NodeId("id-n1")
+        self.applied = trio.lowlevel.ParkingLot()
+        self.statuses = {node_id: MemberStatus.ALIVE for node_id in self.log.catalog.nodes}
+        self.down = False
+        self.broken = False
+        self.age_s = 0.0
+        self.stopped: list[str] = []
+        self.submitted: list[tuple[Any, str]] = []
+        self.chunks: list[LogChunk] = []
+        self.logs_go_on = False
+        self._authority = (fingerprint or hashlib.sha256(b"authority").digest(), authority_pem)
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.log.catalog
+
+    def members(self) -> Mapping[NodeId, MemberView]:
+        return {
+            node.id: MemberView(node.id, node.name, node.address, self.statuses[node.id], 1, 0, 0.0, 1.0)
+            for node in self.catalog.nodes.values()
+            if node.id in self.statuses
+        }
+
+    def engine_state(self) -> tuple[EngineState, str]:
+        return EngineState.UP, "24.0"
+
+    def consensus(self) -> ConsensusStatus:
+        index = self.catalog.applied_index
+        leader = None if self.down else self.node_id
+        return ConsensusStatus("leader", 1, leader, index, index, index, (NodeId("id-n1"),), not self.down, self.age_s)
+
+    def counters(self) -> Mapping[str, int]:
+        return {"packets_dropped": 3}
+
+    def events(self, since_index: int) -> EventPage:
+        return self.catalog.events(since_index)
+
+    async def wait_applied(self, index: int) -> None:
+        while self.catalog.applied_index < index:
+            await self.applied.park()
+
+    async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float) -> Applied:
+        await trio.lowlevel.checkpoint()
+        if self.broken:
+            raise AssertionError("a bug, made on purpose")
+        if self.down:
+            raise Unavailable("cannot write", cause="1 of 3 voters answers, 2 are needed", hint="bring n2 or n3 back")
+        self.submitted.append((command, request_id))
+        applied = self.apply(command, request_id)
+        if applied.outcome is not None:
+            raise applied.outcome.to_error()
+        return applied
+
+    def apply(self, command: Any, request_id: str = "") -> Applied:
+        """One more entry."""
+        applied = self.log.apply(command, request_id)
+        self.applied.unpark_all()
+        return applied
+
+    async def freshen(self, timeout_s: float) -> float:
+        await trio.lowlevel.checkpoint()
+        return self.age_s
+
+    def explain(self, task_id: TaskId) -> Explanation:
+        return Explanation("no feasible node (3 lack cpu)", tuple((node_id, "lacks cpu") for node_id in self.catalog.nodes))
+
+    async def logs(self, task_id: TaskId, *, follow: bool, tail: int | None, since_utc: float) -> AsyncIterator[LogChunk]:
+        for chunk in self.chunks if tail is None else self.chunks[-tail:]:
+            yield chunk
+        if follow and self.logs_go_on:
+            await trio.sleep_forever()
+
+    def seal_registry_auth(self, auth: bytes) -> bytes:
+        return b"sealed:" + hashlib.sha256(auth).digest()
+
+    def join_token(self) -> tuple[str, str]:
+        return "swarm1-x", "swarm up --peers 127.0.0.1"
+
+    def authority(self) -> tuple[bytes, str]:
+        return self._authority
+
+    def request_stop(self, kind: Literal["pause", "leave"]) -> None:
+        self.stopped.append(kind)
+
+    # ---- what a leader and runners do ---------------------------------------------------------------------------------------
+
+    def run_task(self, task_id: TaskId, node: str = "n2", phase: str = "running", **fields: Any) -> None:
+        """Assign it if it has no living assignment, and report a phase."""
+        from swarm.model.phase import Phase
+
+        task = self.catalog.tasks[task_id]
+        current = self.catalog.assignments.get(task.assignment)
+        assignment = task.assignment if current is not None and not current.ended else self.log.assign(task_id, node)
+        self.log.report(assignment, Phase(phase), **fields)
+        self.applied.unpark_all()
+
+
