@@ -146,6 +146,7 @@ class Containers:
             case StartOperation():
                 number = effect.number
                 self._begun.add(number)
+                self.daemon.scene.watch.operating(self.daemon, effect.operation)
                 self.engine.call(
                     effect.operation,
                     lambda result: self.daemon.feed(self, self._done, number, result),

@@ -14,7 +14,7 @@ from swarm.model.command import COMMANDS, KIND_OF
 from swarm.model.entry import Voter
 from swarm.model.ids import RequestId
 from swarm.model.view import ClusterView
-from swarm.scheduler import plan
+from swarm.scheduler import Policy, plan
 from swarm.simulation.gossip import Gossip
 from swarm.simulation.node import Daemon
 from swarm.simulation.replica import Replica
@@ -42,7 +42,7 @@ class _Leadership:
             return list(verdicts)
         wishes = self.replacing.reconcile(view, brake_until=self.verdicts.brake_until)
         moves, stops = drain_wishes(view)
-        placed = plan(view, replacements=(*wishes.replacements, *moves), policy="spread", limit=PLACEMENTS_MAX)
+        placed = plan(view, replacements=(*wishes.replacements, *moves), policy=Policy.SPREAD, limit=PLACEMENTS_MAX)
         return [*settle_moves(view), *stops, *wishes.reasons, *placed.commands]
 
 

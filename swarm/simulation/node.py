@@ -73,6 +73,8 @@ class Daemon:
         self._todo: deque[tuple[Part, Callable[[Any], None], Any]] = deque()
         self._running = False
         self._frozen_at = 0.0
+        self._thawed_at = -math.inf
+        self._freeze_s = 0.0
         self._rng = scene.world.random(f"daemon/{host.number}/{life}")
 
     @property
@@ -82,6 +84,11 @@ class Daemon:
     def now(self) -> float:
         """This host's CLOCK_BOOTTIME."""
         return self.host.clock.now()
+
+    @property
+    def frozen_lately_s(self) -> float:
+        """How long it stood still, if that ended within the last ten seconds: what it does may be as late."""
+        return self._freeze_s if self.world.now - self._thawed_at < 10.0 else 0.0
 
     # ---- inputs
 
@@ -212,6 +219,7 @@ class Daemon:
         self.world.trace(self.host.name, "runs again")
         self.is_frozen = False
         gap_s = self.now() - self._frozen_at
+        self._thawed_at, self._freeze_s = self.world.now, gap_s
         self._drain_batch()
         if gap_s > STALL_S and self.is_running:
             for part in self.parts:
@@ -219,7 +227,8 @@ class Daemon:
                 part.on_stall(gap_s, self.now())
         waiting, self._inbox = self._inbox, deque()
         while waiting and self.is_alive:
-            self.feed(*waiting.popleft())
+            part, action, arguments = waiting.popleft()
+            self.feed(part, action, *arguments)
         for part in self.parts:
             part.dirty = True
         self._armed.clear()

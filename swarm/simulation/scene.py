@@ -15,6 +15,7 @@ from swarm.model.entry import Entry, SnapshotMeta
 from swarm.model.ids import ClusterId, NodeId
 from swarm.model.outcome import Applied
 from swarm.runner.config import RunnerConfig
+from swarm.runner.effects import Operation
 from swarm.simulation.network import Network
 from swarm.simulation.streams import Streams
 from swarm.simulation.world import World
@@ -59,6 +60,9 @@ class Watch:
 
     def acted(self, daemon: Daemon, what: str) -> None:
         """A leader did something only a leader may: a plan was proposed, a barrier answered."""
+
+    def operating(self, daemon: Daemon, operation: Operation) -> None:
+        """A runner asks its engine for something."""
 
     def copy_started(self, host: Host, labels: dict[str, str]) -> None:
         """A container runs from now on."""

@@ -1,0 +1,170 @@
+"""Faults: what goes wrong during a run, drawn from its seed, and how all of it is made good again.
+
+Each run has its own temper: some lose packets, some lose power, some freeze. Faults of the host, of the daemon, of the kernel's
+answers, of the engine, of the disk and of the paths between hosts are separate. Whatever broke is repaired after a while, or at
+the latest by `heal`, after which nothing goes wrong any more and the cluster owes us progress.
+
+Promise: `heal` leaves no fault behind; a disk keeps what was durable (but for `wipe`, which is off unless asked for).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from swarm.model.liveness import EngineState
+from swarm.simulation.cluster import Cluster
+from swarm.simulation.host import Host
+from swarm.simulation.network import FAIR, Weather
+
+KINDS = ("power", "blackout", "daemon", "freeze", "machine", "engine", "slow_engine", "disk", "cut", "one_way", "split")
+
+
+class Faults:
+    """Breaks a cluster, on average every `every_s` seconds, until `heal`."""
+
+    def __init__(self, cluster: Cluster, *, every_s: float = 2.5, kinds: tuple[str, ...] = ()) -> None:
+        self.cluster = cluster
+        self.world = cluster.world
+        self.rng = cluster.world.random("faults")
+        self.every_s = every_s
+        self.is_over = False
+        self._actions: dict[str, Callable[[Host], None]] = {
+            "power": self._power,
+            "blackout": self._blackout,
+            "daemon": self._daemon,
+            "freeze": self._freeze,
+            "machine": self._machine,
+            "engine": self._engine,
+            "slow_engine": self._slow_engine,
+            "disk": self._disk,
+            "cut": self._isolate,
+            "one_way": self._one_way,
+            "split": self._split,
+        }
+        chosen = kinds or tuple(self.rng.sample(KINDS, self.rng.randint(2, len(KINDS))))
+        self.kinds = tuple(sorted(chosen))
+        cluster.scene.network.weather = self._draw_weather()
+        stumble = self.rng.choice((0.0, 0.0, 0.0003, 0.001))
+        for host in cluster.hosts:
+            host.stumble = stumble
+            host.disk.slow = self.rng.choice((0.0, 0.0, 0.05, 0.2))
+            host.engine.habits.lose_reply = self.rng.choice((0.0, 0.1, 0.3))
+            host.engine.habits.drop_event = self.rng.choice((0.0, 0.2, 0.5))
+            host.engine.habits.slow = self.rng.choice((0.0, 0.1))
+            host.engine.habits.ends_per_s = self.rng.choice((0.0, 0.0, 0.02))
+        self.world.after(self.rng.expovariate(1 / every_s), self._next)
+        self.world.after(1.0, self._watchdog)
+
+    def _draw_weather(self) -> Weather:
+        rng = self.rng
+        return Weather(
+            delay_s=rng.choice((0.0003, 0.002, 0.02)),
+            jitter_s=rng.choice((0.0006, 0.005, 0.05)),
+            loss=rng.choice((0.0, 0.01, 0.1)),
+            duplicate=rng.choice((0.0, 0.05)),
+            overtake=rng.choice((0.0, 0.05)),
+            wild_streams=rng.random() < 0.5,
+        )
+
+    def _next(self) -> None:
+        if self.is_over:
+            return
+        kind = self.rng.choice(self.kinds)
+        host = self.rng.choice(self.cluster.hosts)
+        leader = self.cluster.leader()
+        if leader is not None and self.rng.random() < 0.4:
+            host = leader.host  # trouble finds the leader more often than chance would
+        self._actions[kind](host)
+        self.world.after(self.rng.expovariate(1 / self.every_s), self._next)
+
+    def _watchdog(self) -> None:
+        """What a service manager does: a daemon that is gone is started again."""
+        for host in self.cluster.hosts:
+            if host.daemon is None and host.is_powered and self.rng.random() < (1.0 if self.is_over else 0.5):
+                host.start_daemon()
+        self.world.after(1.0, self._watchdog)
+
+    def _for_a_while(self, longest_s: float, repair: Callable[[], None]) -> None:
+        self.world.after(longest_s * self.rng.random() ** 2 + 0.05, self._unless_over, repair)
+
+    def _unless_over(self, repair: Callable[[], None]) -> None:
+        if not self.is_over:
+            repair()
+
+    # ---- the faults
+
+    def _power(self, host: Host) -> None:
+        host.lose_power()
+        self._for_a_while(40.0, host.restore_power)
+
+    def _blackout(self, _: Host) -> None:
+        for host in self.cluster.hosts:
+            if self.rng.random() < 0.9:
+                host.lose_power()
+                self._for_a_while(8.0, host.restore_power)
+
+    def _daemon(self, host: Host) -> None:
+        host.crash_daemon()
+
+    def _freeze(self, host: Host) -> None:
+        if host.daemon is not None:
+            host.daemon.freeze(self.rng.choice((0.2, 0.7, 1.5, 4.0, 12.0)) * (0.5 + self.rng.random()))
+
+    def _machine(self, host: Host) -> None:
+        host.freeze(self.rng.choice((0.5, 1.5, 4.0, 12.0)) * (0.5 + self.rng.random()))
+
+    def _engine(self, host: Host) -> None:
+        if host.engine.state is EngineState.UP:
+            self.rng.choice((host.engine.crash, host.engine.hang))()
+            self._for_a_while(20.0, host.engine.recover)
+
+    def _slow_engine(self, host: Host) -> None:
+        host.engine.habits.slow = 0.8
+
+    def _disk(self, host: Host) -> None:
+        self.world.trace(host.name, "DISK HANGS")
+        host.disk.hang()
+        self._for_a_while(8.0, host.disk.free)
+
+    def _isolate(self, host: Host) -> None:
+        others = [other.number for other in self.cluster.hosts if other is not host]
+        self.world.trace(host.name, "CUT OFF")
+        self.cluster.scene.network.split([host.number], others)
+        self._for_a_while(25.0, self._open_paths)
+
+    def _one_way(self, host: Host) -> None:
+        network = self.cluster.scene.network
+        for other in self.cluster.hosts:
+            if other is not host and self.rng.random() < 0.6:
+                pair = (host.number, other.number)
+                network.cut(*(pair if self.rng.random() < 0.5 else pair[::-1]))
+        self.world.trace(host.name, f"ONE-WAY CUTS {sorted(network.cuts)}")
+        self._for_a_while(25.0, self._open_paths)
+
+    def _split(self, _: Host) -> None:
+        numbers = [host.number for host in self.cluster.hosts]
+        self.rng.shuffle(numbers)
+        half = self.rng.randint(1, max(1, len(numbers) - 1))
+        self.world.trace("net", f"SPLIT {numbers[:half]} from {numbers[half:]}")
+        self.cluster.scene.network.split(numbers[:half], numbers[half:])
+        self._for_a_while(25.0, self._open_paths)
+
+    def _open_paths(self) -> None:
+        self.world.trace("net", "all paths open")
+        self.cluster.scene.network.heal()
+
+    def heal(self) -> None:
+        """Make everything good, for good."""
+        self.world.trace("net", "==== EVERYTHING HEALS ====")
+        self.is_over = True
+        self.cluster.scene.network.heal()
+        self.cluster.scene.network.weather = FAIR
+        for host in self.cluster.hosts:
+            host.stumble = 0.0
+            host.disk.slow = 0.0
+            host.disk.free()
+            host.restore_power()
+            habits = host.engine.habits
+            habits.lose_reply = habits.drop_event = habits.slow = habits.ends_per_s = 0.0
+            host.engine.recover()
+            host.start_daemon()

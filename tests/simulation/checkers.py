@@ -1,0 +1,242 @@
+"""Checkers: what must hold at every moment of a run, seen from outside and in true time.
+
+The checkers hold a catalog of their own, the `truth`: each committed entry is applied to it once, when the first node applies it.
+Everything a node does is judged against it: who leads, whose lease stands, what is in the logs, what the catalogs hold, which
+containers really run. A violation is an exception that names the rule, and ends the run.
+"""
+
+from __future__ import annotations
+
+from swarm.catalog import Catalog
+from swarm.consensus.effects import Role
+from swarm.model.command import Assign, StopAssignment, Submit
+from swarm.model.entry import Entry, SnapshotMeta
+from swarm.model.ids import RequestId, TaskId
+from swarm.model.node import Availability, VerdictKind
+from swarm.model.outcome import Applied
+from swarm.model.phase import Desired
+from swarm.model.resources import fits
+from swarm.runner import labels as container_labels
+from swarm.runner.effects import Operation, Run, Start, Stop
+from swarm.simulation.cluster import Member
+from swarm.simulation.host import Host
+from swarm.simulation.node import Daemon
+from swarm.simulation.scene import Watch
+from swarm.wire.codec import decode_untrusted
+from swarm.wire.limits import PAYLOAD_BYTES_MAX
+
+DIGEST_EVERY = 8
+CORE_CHECK_EVERY = 128
+STALE_START_S = 8.0
+"""A node without the leader may start nothing new after 5 s; with what is under way, and clocks that are off, after 8."""
+
+
+class Violation(AssertionError):
+    """A rule is broken. The message begins with the rule's name."""
+
+
+class Checkers(Watch):
+    """All of them. `truth` is the catalog of what is committed."""
+
+    def __init__(self) -> None:
+        self.truth = Catalog()
+        self.turns = 0
+        self._leaders: dict[int, str] = {}
+        self._leading: dict[int, Member] = {}
+        self._entries: dict[tuple[int, int], Entry] = {}
+        self._committed: dict[int, Entry] = {}
+        self._digests: dict[int, bytes] = {}
+        self._requests: dict[RequestId, int] = {}
+        self.copies: dict[TaskId, dict[tuple[int, int], Host]] = {}
+        """Task -> (attempt, host number) of every container that runs now."""
+        self._over_since: dict[str, float] = {}
+        """Assignment -> when the log first said that it is to run no more."""
+        self._now = 0.0
+
+    # ---- consensus
+
+    def turned(self, daemon: Daemon) -> None:
+        assert isinstance(daemon, Member)
+        self.turns += 1
+        core = daemon.replica.core
+        if core.role is Role.LEADER:
+            known = self._leaders.setdefault(core.term, core.me.node_id)
+            if known != core.me.node_id:
+                raise Violation(f"one leader per term: {known} and {core.me.node_id} both lead term {core.term}")
+            self._leading[daemon.host_number] = daemon
+            if len(self._leading) > 1:
+                self._check_leases()
+        else:
+            self._leading.pop(daemon.host_number, None)
+        if self.turns % CORE_CHECK_EVERY == 0:
+            daemon.check()
+
+    def _check_leases(self) -> None:
+        holders = [
+            member.host.name
+            for member in self._leading.values()
+            if member.is_alive and member.replica.core.lease_valid(member.now())
+        ]
+        if len(holders) > 1:
+            raise Violation(f"leases are disjoint: {' and '.join(holders)} hold one at the same moment")
+
+    def ended(self, daemon: Daemon) -> None:
+        self._leading.pop(daemon.host_number, None)
+
+    def acted(self, daemon: Daemon, what: str) -> None:
+        assert isinstance(daemon, Member)
+        core = daemon.replica.core
+        if not core.lease_valid(daemon.now()):
+            raise Violation(f"a leader acts inside its lease: {daemon.host.name} did {what} without")
+        if what == "barrier" and core.commit_index < self.truth.applied_index:
+            raise Violation(
+                f"a barrier names everything committed: {daemon.host.name} named {core.commit_index}, "
+                f"entry {self.truth.applied_index} is applied somewhere"
+            )
+        if what != "barrier":
+            missing = [i for i in range(daemon.replica.applied_index + 1, self.truth.applied_index + 1)
+                       if self._committed[i].term < core.term]
+            if missing:
+                raise Violation(
+                    f"a leader acts on what is applied: {daemon.host.name} did {what} in term {core.term} "
+                    f"without entry {missing[0]} of term {self._committed[missing[0]].term}"
+                )
+
+    def persisting(self, daemon: Daemon, entries: tuple[Entry, ...]) -> None:
+        for entry in entries:
+            known = self._entries.setdefault((entry.index, entry.term), entry)
+            if known is not entry and known != entry:
+                raise Violation(f"logs agree: entry {entry.index} of term {entry.term} has two contents")
+
+    def applied(self, daemon: Daemon, entry: Entry, applied: Applied) -> None:
+        assert isinstance(daemon, Member)
+        self._now = daemon.world.now
+        known = self._committed.get(entry.index)
+        if known is None:
+            if entry.index != self.truth.applied_index + 1:
+                raise Violation(f"nothing is skipped: {daemon.host.name} applied {entry.index} after {self.truth.applied_index}")
+            self._committed[entry.index] = entry
+            self._commit(entry)
+        elif known is not entry and known != entry:
+            raise Violation(
+                f"what is applied is final: {daemon.host.name} applied {entry.kind} of term {entry.term} at {entry.index}, "
+                f"others {known.kind} of term {known.term}"
+            )
+        if entry.index % DIGEST_EVERY == 0:
+            self._check_digest(daemon, entry.index)
+
+    def restored(self, daemon: Daemon, meta: SnapshotMeta) -> None:
+        assert isinstance(daemon, Member)
+        if meta.index > self.truth.applied_index:
+            raise Violation(f"a snapshot holds what is committed: index {meta.index} is beyond {self.truth.applied_index}")
+        self._check_digest(daemon, meta.index)
+
+    def _check_digest(self, daemon: Member, index: int) -> None:
+        digest = daemon.replica.catalog.digest()
+        if self._digests.setdefault(index, digest) != digest:
+            raise Violation(f"catalogs agree: {daemon.host.name} has another state than others at index {index}")
+
+    # ---- the catalog
+
+    def _commit(self, entry: Entry) -> None:
+        """One more entry is committed: apply it to the truth, and judge it."""
+        truth = self.truth
+        before = dict(truth.assignments) if entry.kind == "task.assign" else {}
+        result = truth.apply(entry)
+        if entry.index % DIGEST_EVERY == 0:
+            self._digests.setdefault(entry.index, truth.digest())
+        if entry.request_id and not result.repeated:
+            first = self._requests.setdefault(entry.request_id, entry.index)
+            if first != entry.index:
+                raise Violation(f"a request is applied once: {entry.request_id} at {first} and at {entry.index}")
+        if result.outcome is not None or result.repeated:
+            return
+        if entry.kind == "task.assign":
+            command = decode_untrusted(entry.payload, Assign, bytes_max=PAYLOAD_BYTES_MAX)
+            self._judge_assign(command, before)
+        for node_id in sorted(result.touched_nodes):
+            self._check_fit(node_id)
+        for assignment in truth.assignments.values():
+            if assignment.ended or assignment.desired is Desired.STOPPED:
+                self._over_since.setdefault(assignment.id, self._now)
+            else:
+                self._over_since.pop(assignment.id, None)
+
+    def _judge_assign(self, command: Assign, before: dict[str, object]) -> None:
+        """A second copy is decided only against a dead or drained node."""
+        truth = self.truth
+        others = [
+            a for a in truth.assignments.values()
+            if a.task_id == command.task_id and a.attempt != command.attempt and a.id in before and not a.ended
+            and a.desired is Desired.RUNNING
+        ]
+        for other in others:
+            node = truth.nodes.get(other.node_id)
+            if node is None or node.verdict.kind is not VerdictKind.ALIVE or node.availability is not Availability.ACTIVE:
+                continue
+            raise Violation(f"no second copy without a reason: {command.task_id}.{command.attempt} while {other.id} is well")
+
+    def _check_fit(self, node_id: str) -> None:
+        truth = self.truth
+        node = next((n for n in truth.nodes.values() if n.id == node_id), None)
+        if node is None:
+            return
+        total = None
+        for assignment in truth.assignments.values():
+            if assignment.node_id == node_id and not assignment.ended:
+                amount = truth.tasks[assignment.task_id].spec.resources
+                total = amount if total is None else total.plus(amount)
+        if total is not None and (short := fits(total, node.capacity)) is not None:
+            raise Violation(f"no node is overfull: {node.name} has too little {short}")
+
+    def acknowledged(self, command: Submit) -> None:
+        """A client was told that its task is submitted."""
+        if command.task_id not in self.truth.tasks:
+            raise Violation(f"what is acknowledged is committed: task {command.spec.name} is in no catalog")
+
+    # ---- containers
+
+    def operating(self, daemon: Daemon, operation: Operation) -> None:
+        assert isinstance(daemon, Member)
+        now = daemon.world.now
+        match operation:
+            case Run(plan):
+                over_since = self._over_since.get(_assignment(plan.labels))
+                if over_since is not None and now - over_since > STALE_START_S + daemon.frozen_lately_s:
+                    raise Violation(
+                        f"the fence: {daemon.host.name} starts {plan.name}, which the log gave up {now - over_since:.1f} s ago"
+                    )
+            case Stop(container_id):
+                box = daemon.host.engine.boxes.get(container_id)
+                if box is not None:
+                    self._judge_stop(daemon, box.plan.labels)
+            case Start():
+                pass
+
+    def _judge_stop(self, daemon: Member, labels: dict[str, str]) -> None:
+        assignment = self.truth.assignments.get(_assignment(labels))
+        if assignment is None or assignment.ended or assignment.desired is Desired.STOPPED:
+            return
+        raise Violation(f"nothing is stopped that should run: {daemon.host.name} stops {assignment.id}")
+
+    def copy_started(self, host: Host, labels: dict[str, str]) -> None:
+        task_id, attempt = _parts(labels)
+        running = self.copies.setdefault(task_id, {})
+        if any(other == attempt for other, _ in running):
+            raise Violation(f"an attempt runs once: {task_id}.{attempt} runs twice")
+        running[attempt, host.number] = host
+        if _assignment(labels) not in self.truth.assignments and task_id not in self.truth.tasks:
+            raise Violation(f"what runs was decided: {host.name} runs {task_id}.{attempt}, which no log knows")
+
+    def copy_ended(self, host: Host, labels: dict[str, str]) -> None:
+        task_id, attempt = _parts(labels)
+        self.copies.get(task_id, {}).pop((attempt, host.number), None)
+
+
+def _parts(labels: dict[str, str]) -> tuple[TaskId, int]:
+    return TaskId(labels[container_labels.TASK]), int(labels[container_labels.ATTEMPT])
+
+
+def _assignment(labels: dict[str, str]) -> str:
+    task_id, attempt = _parts(labels)
+    return f"{task_id}.{attempt}"
