@@ -70,6 +70,16 @@ class State:
         return is_voter(self.log.configuration, self.me)
 
     @property
+    def may_be_needed(self) -> bool:
+        """Whether it is a voter, or was one before a configuration that is not known to be committed. The latter may be the only
+        one with a log long enough to lead: it must still campaign until that configuration is committed (thesis, section 4.2.2).
+        """
+        index = self.log.configuration_index
+        if self.is_voter or index <= self.commit_index:
+            return self.is_voter
+        return is_voter(self.log.configuration_at(index - 1)[1], self.me)
+
+    @property
     def knows_cluster(self) -> bool:
         """Whether it holds entry 1 (or a snapshot over it). Without, it votes for nobody."""
         return self.log.last_index > 0

@@ -1,4 +1,4 @@
-"""Whatever happens to hosts, links, disks and clocks: one leader a term, leases disjoint, logs agree, nothing committed is lost."""
+"""Whatever happens to hosts, links, disks and clocks: one leader a term, disjoint leases, equal logs, nothing committed lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from swarm.model.entry import Entry, Voter
 from swarm.model.ids import NodeId
 from tests.fakes.consensus_cluster import Cluster
 
-FAULTS = ["crash", "start", "isolate", "cut", "heal", "propose", "voters", "transfer", "slow", "fast", "wait", "compact", "loss", "wipe"]
+FAULTS = ["crash", "start", "isolate", "cut", "heal", "loss", "slow", "fast", "wipe"]
+FAULTS += ["propose", "voters", "transfer", "compact", "wait"]
 NAMES = "abcde"
 
 
@@ -59,9 +60,8 @@ def do(cluster: Cluster, fault: str, rng: random.Random) -> None:
         cluster.crash(name)
     elif fault == "start" and name not in cluster.nodes:
         cluster.start(name)
-    elif fault == "wipe" and name not in cluster.nodes and len(cluster.nodes) == len(cluster.disks) - 1:
-        if all(voter.node_id != name for node in cluster.nodes.values() for voter in node.configuration.voters):
-            cluster.wipe(name)
+    elif fault == "wipe" and name not in cluster.nodes and name == "e" and "e" not in watched_voters(cluster):
+        cluster.wipe(name)
     elif fault == "isolate":
         cluster.isolate(name)
     elif fault == "cut":
@@ -83,6 +83,12 @@ def do(cluster: Cluster, fault: str, rng: random.Random) -> None:
         intend(cluster, fault, leaders[0], other, rng)
 
 
+def watched_voters(cluster: Cluster) -> str:
+    """Every node that was ever proposed as a voter: a disk that counts is not thrown away here (losing a majority of them loses
+    data, and is meant to)."""
+    return "".join(line.removeprefix("voters ") for line in cluster.trace if line.startswith("voters "))
+
+
 def intend(cluster: Cluster, fault: str, leader: str, other: str, rng: random.Random) -> None:
     node = cluster.nodes[leader]
     now = cluster.local(leader)
@@ -92,6 +98,7 @@ def intend(cluster: Cluster, fault: str, leader: str, other: str, rng: random.Ra
         elif fault == "voters":
             count = rng.choice([1, 3, 3])
             chosen = sorted(rng.sample(NAMES, count))
+            cluster.trace.append("voters " + "".join(chosen))
             generations = {name: cluster.disks[name].durable.store_generation for name in chosen}
             node.propose_configuration(tuple(Voter(name, generations[name]) for name in chosen), now, cluster.now)
         elif fault == "transfer":

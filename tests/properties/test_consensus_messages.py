@@ -37,7 +37,19 @@ def appends(draw: st.DrawFn) -> Append:
     return Append(max([2000, *terms]), draw(small), draw(small), previous, term, entries, draw(counts))
 
 
-any_message = st.one_of(appends(), *(st.builds(kind) for kind in plain))
+
+
+def built(kind: type[Message]) -> st.SearchStrategy[Message]:
+    by_type = {"NodeId": st.text(max_size=5), "bool": st.booleans()}
+    fields = {name: by_type.get(str(annotation), counts) for parent in kind.__mro__ for name, annotation in names_of(parent)}
+    return st.builds(kind, **fields)
+
+
+def names_of(parent: type) -> list[tuple[str, object]]:
+    return [item for item in vars(parent).get("__annotations__", {}).items() if not item[0].startswith("_")]
+
+
+any_message = st.one_of(appends(), *map(built, plain))
 
 
 @given(any_message)

@@ -256,6 +256,22 @@ def test_a_leader_that_is_voted_out_goes_and_the_rest_elect_another() -> None:
     assert not cluster.nodes[leader].is_voter
 
 
+def test_a_voted_out_node_with_the_longest_log_still_leads_until_the_new_voters_have_it() -> None:
+    cluster = running("abc")
+    leader = cluster.leader()
+    kept = next(name for name in "abc" if name != leader)
+    node = cluster.nodes[leader]
+    node.propose_configuration((Voter(kept, 1),), cluster.local(leader), cluster.now)
+    while node.configuration.outgoing:
+        cluster.run(0.0005)
+    cluster.isolate(kept)
+    cluster.run(4)
+    assert cluster.nodes[kept].configuration.outgoing, "it has the joint configuration only, and the others have more"
+    cluster.cuts.clear()
+    cluster.run(6)
+    assert cluster.leader() == kept
+
+
 def test_a_change_cut_off_is_rolled_back_where_its_entry_is_truncated() -> None:
     cluster = running("abc", "d")
     leader = cluster.leader()
