@@ -1,0 +1,222 @@
+"""The data folder: who this node is, which cluster it belongs to, and how often it started.
+
+    lock            held while a daemon runs: two of them cannot share a folder
+    node.json       node id and name            (made once)
+    key.pem         the node's P-256 key, 0600  (made once)
+    generation      counts the daemon's starts  (synced before the number is used)
+    cluster.json    cluster id, secret, and what was learned at founding or joining, 0600
+
+Every file is replaced whole: written beside, synced, renamed, folder synced. Everything here blocks on the disk for some
+milliseconds; it happens at the start, or in a thread.
+
+Promises: a generation is never handed out twice, also across a crash; a folder that cannot be used is refused by name before
+anything in it changes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from swarm.adapters.certificates import Credentials, fingerprint, issue, public_key_der
+from swarm.errors import StartRefused
+from swarm.model.ids import ClusterId, NodeId, is_id, random_id
+from swarm.model.node import Node
+from swarm.wire.keys import FOUND_SALT, cluster_salt
+
+T = TypeVar("T")
+
+LOCK, NODE, KEY, GENERATION, CLUSTER = "lock", "node.json", "key.pem", "generation", "cluster.json"
+
+
+class NodeFile(msgspec.Struct, frozen=True):
+    """node.json."""
+
+    node_id: NodeId
+    name: str
+
+
+class ClusterFile(msgspec.Struct, frozen=True):
+    """cluster.json. `nodes` are the members known when it was written: where to find the cluster before the log is read."""
+
+    cluster_id: ClusterId
+    secret: bytes
+    recovery_generation: int = 0
+    found: bytes = b""
+    """Entry 1, encoded, on a founder; empty on a node that joined."""
+    nodes: tuple[Node, ...] = ()
+
+
+@dataclass(slots=True)
+class DataFolder:
+    """An open, locked data folder. `close` releases the lock."""
+
+    path: Path
+    node_id: NodeId
+    name: str
+    generation: int
+    """This start's number: gossip's generation, and the upper bits of the packet counter."""
+    private_key: ec.EllipticCurvePrivateKey = field(repr=False)
+    cluster: ClusterFile | None = field(repr=False)
+    _lock: int = field(repr=False)
+
+    @property
+    def public_key(self) -> bytes:
+        """DER SubjectPublicKeyInfo."""
+        return public_key_der(self.private_key.public_key())
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the public key."""
+        return fingerprint(self.public_key)
+
+    def save_cluster(self, cluster: ClusterFile) -> None:
+        """Remember the cluster. Durable when it returns. Never changes to another cluster's id."""
+        assert self.cluster is None or self.cluster.cluster_id == cluster.cluster_id
+        _replace(self.path / CLUSTER, msgspec.json.format(msgspec.json.encode(cluster), indent=1) + b"\n")
+        self.cluster = cluster
+
+    def boot_credentials(self, secret: bytes) -> Credentials:
+        """This node's certificate under the authority of the token alone."""
+        return issue(secret, FOUND_SALT, self.node_id, self.private_key)
+
+    def peer_credentials(self) -> Credentials:
+        """This node's certificate under its cluster's authority."""
+        assert self.cluster is not None, "no cluster yet"
+        return issue(self.cluster.secret, cluster_salt(self.cluster.cluster_id), self.node_id, self.private_key)
+
+    def close(self) -> None:
+        """Release the folder for another process."""
+        os.close(self._lock)
+
+
+def open_data_folder(path: str | Path, *, name: str, rng: random.Random) -> DataFolder:
+    """Open or make the folder, lock it, and count this start. Blocks on the disk. Raises `StartRefused`.
+
+    `name` is used the first time and whenever it is not empty; `rng` should be `random.SystemRandom()` outside of tests.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _take_lock(folder)
+    except OSError as error:
+        raise _unusable(folder, error) from None
+    try:
+        return _read_folder(folder, lock, name, rng)
+    except OSError as error:
+        os.close(lock)
+        raise _unusable(folder, error) from None
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _read_folder(folder: Path, lock: int, name: str, rng: random.Random) -> DataFolder:
+    node = _read(folder / NODE, NodeFile)
+    cluster = _read(folder / CLUSTER, ClusterFile)
+    _check_whole(folder, node, cluster)
+    key = _read_or_make_key(folder)
+    previous = _read(folder / GENERATION, int) or 0
+    if node is None or (name and node.name != name):
+        node = NodeFile(node.node_id if node else NodeId(random_id(rng)), name)
+        _replace(folder / NODE, msgspec.json.encode(node) + b"\n")
+    _replace(folder / GENERATION, b"%d\n" % (previous + 1))
+    return DataFolder(folder, node.node_id, node.name, previous + 1, key, cluster, lock)
+
+
+def _check_whole(folder: Path, node: NodeFile | None, cluster: ClusterFile | None) -> None:
+    """Refuse a folder of which a part is missing: a new id under an old cluster would be admitted by nobody."""
+    wrong = ""
+    if cluster is not None and (node is None or not (folder / KEY).exists()):
+        wrong = f"{CLUSTER} is there, but not {NODE} or not {KEY}"
+    elif node is not None and not (folder / KEY).exists():
+        wrong = f"{NODE} is there, but not {KEY}"
+    elif node is not None and not is_id(node.node_id):
+        wrong = f"{NODE} holds no node id"
+    elif cluster is not None and (not is_id(cluster.cluster_id) or len(cluster.secret) != 32):
+        wrong = f"{CLUSTER} holds no cluster id or no secret"
+    if wrong:
+        raise StartRefused(
+            f"cannot use the data folder {folder}",
+            cause=wrong,
+            hint="put the missing file back, or run 'swarm reset' and join as a new node",
+        )
+
+
+def _take_lock(folder: Path) -> int:
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StartRefused(
+            f"cannot use the data folder {folder}",
+            cause="another swarm daemon is using it",
+            hint="stop the other daemon, or give this one a folder of its own with --data",
+        ) from None
+    return descriptor
+
+
+def _read_or_make_key(folder: Path) -> ec.EllipticCurvePrivateKey:
+    path = folder / KEY
+    if not path.exists():
+        fresh = ec.generate_private_key(ec.SECP256R1())
+        encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        _replace(path, fresh.private_bytes(encoding, form, serialization.NoEncryption()))
+        return fresh
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except ValueError:
+        key = None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise _unreadable(path, "it holds no P-256 private key")
+    return key
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise _unreadable(path, str(error)) from None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Replace a file whole: written beside with mode 0600, synced, renamed, folder synced."""
+    beside = path.with_name(path.name + ".new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(beside, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _unusable(folder: Path, error: OSError) -> StartRefused:
+    return StartRefused(
+        f"cannot use the data folder {folder}",
+        cause=f"{error.strerror or error}: {error.filename or folder}",
+        hint="run the daemon as root, or give it a folder it may write with --data",
+    )
+
+
+def _unreadable(path: Path, cause: str) -> StartRefused:
+    return StartRefused(
+        f"cannot read {path}", cause=cause, hint="put a good copy back, or run 'swarm reset' and join as a new node"
+    )
