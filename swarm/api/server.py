@@ -32,13 +32,15 @@ from swarm.api.guard import guard_connection
 from swarm.api.routes import build_app
 from swarm.errors import StartRefused
 
-CONNECTIONS_MAX = 256
+CONNECTIONS_MAX = 400
 """Per listener. A connection costs some 30 KiB; beyond this new ones are closed at once."""
 WRITE_S_MAX = 30.0
 """A client that takes nothing for so long is gone."""
 IDLE_S_MAX = 120.0
 """Neither a byte in nor one out for so long. Streams send a comment every ten seconds."""
 KEEP_ALIVE_S = 60.0
+LINGER_S = 0.25
+"""After the client has closed its side: what was being answered may go out; the library itself would wait for KEEP_ALIVE_S."""
 GRACE_S = 2.0
 SOCKET_MODE = 0o660
 
@@ -50,6 +52,7 @@ class BoundedStream(trio.abc.HalfCloseableStream):
         self.stream = stream
         self.socket = stream.socket
         self.last_active = trio.current_time()
+        self.ended = trio.Event()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Raises `BrokenResourceError` when the other side takes nothing."""
@@ -69,6 +72,8 @@ class BoundedStream(trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data = await self.stream.receive_some(max_bytes)
         self.last_active = trio.current_time()
+        if not data:
+            self.ended.set()
         return data
 
     async def aclose(self) -> None:
@@ -77,7 +82,11 @@ class BoundedStream(trio.abc.HalfCloseableStream):
     async def close_when_idle(self) -> None:
         """Ends by closing the stream."""
         while (quiet_s := trio.current_time() - self.last_active) < IDLE_S_MAX:
-            await trio.sleep(IDLE_S_MAX - quiet_s)
+            with trio.move_on_after(IDLE_S_MAX - quiet_s):
+                await self.ended.wait()
+                break
+        while self.ended.is_set() and (quiet_s := trio.current_time() - self.last_active) < LINGER_S:
+            await trio.sleep(LINGER_S - quiet_s)
         await trio.aclose_forcefully(self.stream)
 
 
@@ -147,9 +156,13 @@ class Server:
         app = ASGIWrapper(marked(self.app, is_local))  # type: ignore[arg-type]
         server = TCPServer(app, self.config, self.context, ConnectionState({}), stream)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(bounded.close_when_idle)
+            nursery.start_soon(self._end_when_idle, bounded, nursery.cancel_scope)
             await server
             nursery.cancel_scope.cancel()
+
+    async def _end_when_idle(self, bounded: BoundedStream, scope: trio.CancelScope) -> None:
+        await bounded.close_when_idle()
+        scope.cancel()
 
 
 def marked(app: ASGIApp, is_local: bool) -> ASGIApp:
