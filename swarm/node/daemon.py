@@ -1,0 +1,339 @@
+"""A member of a cluster: every part built, wired together, and run in one nursery.
+
+    nursery
+    ├─ streams           verified connections between members
+    ├─ replica           consensus, the store's writer, the catalog's applier
+    ├─ gossip            membership
+    ├─ runner            this host's containers
+    ├─ sampler           this host's load
+    ├─ logs              readers of this host's containers' output
+    ├─ duties            the leader's controllers and scheduler
+    ├─ declaring         this node's facts into the log
+    ├─ api               Unix socket and HTTPS
+    ├─ save_members      who is admitted, into the data folder
+    ├─ learn_engine      an engine that comes late, or was upgraded
+    └─ watch_signals     SIGTERM and SIGINT: an announced pause
+
+Whatever ends one of them ends all; containers run on in any case.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import signal
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import trio
+
+from swarm.adapters.certificates import api_context, contexts
+from swarm.adapters.clock import SystemClock
+from swarm.adapters.connects import KernelConnects
+from swarm.adapters.identity import ClusterFile
+from swarm.adapters.memory_file import MemoryFile
+from swarm.adapters.seal import open_with_key, seal_with_key
+from swarm.adapters.udp import UdpSocket
+from swarm.api.calls import Api
+from swarm.api.face import ApiListeners
+from swarm.api.server import Server
+from swarm.catalog import Catalog
+from swarm.consensus.config import ConsensusConfig
+from swarm.consensus.effects import Role, RoleChanged
+from swarm.drivers.consensus import Replica
+from swarm.drivers.controllers import Duties
+from swarm.drivers.declare import Admitted, Declaring
+from swarm.drivers.departure import Departure
+from swarm.drivers.logs import LogRelay, LogSource
+from swarm.drivers.membership import Gossip
+from swarm.drivers.runner import RunnerDriver
+from swarm.drivers.sampler import Sampler
+from swarm.drivers.streams import Streams
+from swarm.drivers.view import ViewSource
+from swarm.errors import Unauthenticated
+from swarm.membership import Config as MembershipConfig
+from swarm.membership import MemberChanged, MemberIdentity, Membership
+from swarm.model.entry import Voter
+from swarm.model.ids import NodeId, RequestId, random_id
+from swarm.model.node import Node
+from swarm.node.face import Face, Secrets
+from swarm.node.site import Site
+from swarm.ports import PROTOCOL_PEER, EngineError
+from swarm.runner.config import RunnerConfig
+from swarm.runner.core import Runner
+from swarm.wire.address import parse_address
+from swarm.wire.envelope import Sealer
+from swarm.wire.frame import PROTOCOL_VERSION, Hello
+from swarm.wire.keys import Keyring, gossip_key, registry_key
+from swarm.wire.token import format_token
+
+LOG = logging.getLogger("swarm.node")
+REGISTRY_PURPOSE = b"registry"
+HELD_FILE = "held"
+API_GOODBYE_S = 0.1
+"""For the answer to the request that asked for the stop."""
+ENGINE_LOOK_S = 15.0
+Stop = Literal["pause", "leave"]
+
+
+class Daemon:
+    """Everything a member consists of, wired together. Built whole before anything runs."""
+
+    def __init__(self, site: Site, cluster: ClusterFile) -> None:
+        folder = site.folder
+        self.site, self.cluster = site, cluster
+        self.clock = SystemClock()
+        self.rng = random.SystemRandom()
+        self.stopping = trio.Event()
+        self.stop_kind: Stop = "pause"
+        self.catalog = Catalog()
+        self.admitted = Admitted(self.catalog, cluster.nodes, self.tell_admitted)
+        self.streams = Streams(
+            hello=Hello(
+                cluster.cluster_id, folder.node_id, PROTOCOL_VERSION, site.stored.store_generation, cluster.recovery_generation
+            ),
+            dialer=site.port,
+            admitted=self.admitted.find,
+            rng=self.rng,
+            on_stream=self.on_stream,
+        )
+        self.replica = self.make_replica()
+        self.gossip = self.make_gossip()
+        self.runner = self.make_runner()
+        self.views = ViewSource(self.replica, self.catalog, self.gossip.members, self.clock)
+        self.duties = Duties(self.replica, self.views, self.clock)
+        self.declaring = Declaring(self.replica, self.catalog, lambda: site.facts, request_id=self.request_id)
+        self.departure = Departure(self.replica, self.catalog, self.gossip, request_id=self.request_id)
+        self.sampler = Sampler(
+            site.host,
+            self.clock,
+            node_id=folder.node_id,
+            generation=folder.generation,
+            engine_state=lambda: self.runner.engine_state[0],
+            containers=lambda: self.runner.containers,
+            publish=self.gossip.observe_sample,
+        )
+        self.log_source = LogSource(site.engine, self.clock)
+        self.api = Api(self.make_face())
+        self.replica.subscribe(self.admitted.on_changes)
+        self.gossip.subscribe(self.on_member)
+        self.to_save: tuple[Node, ...] | None = None
+        self.save_wanted = trio.Event()
+
+    # ---- building -----------------------------------------------------------------------------------------------------------
+
+    def make_replica(self) -> Replica:
+        """Consensus, with the catalog as its machine; every admitted node gets the log."""
+        site = self.site
+        return Replica(
+            me=Voter(site.folder.node_id, site.stored.store_generation),
+            recovery_generation=self.cluster.recovery_generation,
+            config=ConsensusConfig(),
+            rng=self.rng,
+            stored=site.stored,
+            store=site.store,
+            catalog=self.catalog,
+            peers=self.streams,
+            clock=self.clock,
+            learners=lambda: tuple(Voter(n.id, n.store_generation) for n in self.admitted.nodes().values()),
+            on_role=self.on_role,
+        )
+
+    def make_gossip(self) -> Gossip:
+        """Membership over one sealed UDP socket on the peer port."""
+        site, folder, cluster = self.site, self.site.folder, self.cluster
+        core = Membership(
+            identity=MemberIdentity(folder.node_id, folder.name, site.facts.address, folder.generation),
+            config=MembershipConfig(),
+            rng=self.rng,
+            now=self.clock.now(),
+        )
+        keyring = Keyring(gossip_key(cluster.secret, cluster.cluster_id))
+        sealer = Sealer(cluster.cluster_id, keyring, folder.node_id, folder.generation)
+        packets = UdpSocket(*parse_address(site.config.listen))
+        return Gossip(core, packets, KernelConnects(), self.streams, self.clock, sealer)
+
+    def make_runner(self) -> RunnerDriver:
+        """This host's containers."""
+        site, folder, cluster = self.site, self.site.folder, self.cluster
+        memory = MemoryFile(folder.path / HELD_FILE)
+        core = Runner(
+            node_id=folder.node_id,
+            node_name=folder.name,
+            node_address=parse_address(site.facts.address)[0],
+            cluster_id=cluster.cluster_id,
+            config=RunnerConfig(cgroup_parent=site.cgroup_parent),
+            rng=self.rng,
+            now=self.clock.now(),
+            rebooted=site.rebooted,
+            remembered=memory.load(),
+        )
+        return RunnerDriver(
+            core,
+            site.engine,
+            self.replica,
+            self.catalog,
+            self.clock,
+            request_id=self.request_id,
+            unseal=self.unseal,
+            notice=lambda kind, subject, text: LOG.warning("%s %s: %s", kind, subject, text),
+            memory=memory,
+        )
+
+    def make_face(self) -> Face:
+        """The node as its API sees it."""
+        folder, cluster = self.site.folder, self.cluster
+        credentials = folder.peer_credentials()
+        token = format_token(cluster.secret)
+        ip = parse_address(self.site.facts.address)[0]
+        secrets = Secrets(
+            join_token=token,
+            join_line=f"SWARM_TOKEN={token} swarm up --peers {ip}",
+            authority_sha256=credentials.authority_fingerprint,
+            authority_pem=credentials.authority.decode(),
+            seal_registry_auth=lambda auth: seal_with_key(
+                registry_key(cluster.secret, cluster.cluster_id), auth, REGISTRY_PURPOSE
+            ),
+        )
+        return Face(
+            catalog=self.catalog,
+            replica=self.replica,
+            gossip=self.gossip,
+            logs=LogRelay(self_id=folder.node_id, source=self.log_source, peers=self.streams),
+            engine_state=lambda: self.runner.engine_state,
+            view=self.views.view,
+            counters=self.counters,
+            secrets=secrets,
+            stop=self.request_stop,
+        )
+
+    def request_id(self) -> RequestId:
+        """A fresh one."""
+        return RequestId(random_id(self.rng))
+
+    def unseal(self, sealed: bytes) -> dict[str, str] | None:
+        """Registry credentials out of the log."""
+        key = registry_key(self.cluster.secret, self.cluster.cluster_id)
+        try:
+            found: Any = json.loads(open_with_key(key, sealed, REGISTRY_PURPOSE))
+        except (Unauthenticated, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def counters(self) -> Mapping[str, int]:
+        """Everything counted since the start."""
+        total: Counter[str] = Counter()
+        parts = (self.replica.counters, self.streams.counters, self.site.port.counters, self.duties.counters)
+        for counted in (self.gossip.drops(), *parts):
+            total.update(counted)
+        total.update(self.api.counters)
+        total["loop_lag_ms"] = round(1000 * self.sampler.loop_lag_s)
+        total["duties_step_max_us"] = round(1_000_000 * self.duties.step_s_max)
+        return total
+
+    # ---- what one part tells another ----------------------------------------------------------------------------------------
+
+    def tell_admitted(self, nodes: dict[NodeId, Node]) -> None:
+        """The log's nodes changed: gossip, streams and the data folder follow."""
+        self.gossip.set_admitted({node_id: (node.name, node.address) for node_id, node in nodes.items()})
+        self.streams.set_members({node_id: node.address for node_id, node in nodes.items()})
+        self.to_save = tuple(nodes[node_id] for node_id in sorted(nodes))
+        self.save_wanted.set()
+        self.declaring.wake()
+
+    def on_stream(self, node_id: NodeId, connected: bool) -> None:
+        """A connection is evidence for gossip."""
+        self.gossip.observe_stream(node_id, connected)
+
+    def on_member(self, change: MemberChanged) -> None:
+        """Gossip changed its mind about somebody."""
+        new = change.new
+        LOG.info("%s is %s: %s", new.name, new.status.value, change.evidence or new.evidence)
+        self.streams.wake(new.node_id)
+        self.duties.wake()
+
+    def on_role(self, change: RoleChanged) -> None:
+        """Consensus changed role, term or leader."""
+        LOG.info("term %d: %s, leader %s", change.term, change.role.value, self.name_of(NodeId(change.leader_id)))
+        if change.role is Role.LEADER:
+            self.duties.wake()
+
+    def name_of(self, node_id: NodeId) -> str:
+        """For logs."""
+        node = self.admitted.find(node_id)
+        return node.name if node is not None else str(node_id) or "unknown"
+
+    def request_stop(self, kind: Stop) -> None:
+        """Ask the daemon to end."""
+        self.stop_kind = kind
+        self.stopping.set()
+
+    # ---- running ------------------------------------------------------------------------------------------------------------
+
+    async def run(self, nursery: trio.Nursery) -> None:
+        """Start every part in order, then wait to be told to stop, and go."""
+        site = self.site
+        peer = await trio.to_thread.run_sync(contexts, site.folder.peer_credentials(), PROTOCOL_PEER)
+        tls = await trio.to_thread.run_sync(api_context, site.folder.peer_credentials())
+        site.port.use(PROTOCOL_PEER, peer)
+        site.port.handle(PROTOCOL_PEER, self.streams.accept)
+        self.tell_admitted(self.admitted.nodes())
+        await nursery.start(self.streams.run)
+        await nursery.start(self.replica.run)
+        await nursery.start(self.gossip.run)
+        await nursery.start(self.runner.run)
+        await nursery.start(self.sampler.run)
+        await nursery.start(self.log_source.run)
+        await nursery.start(self.duties.run)
+        await nursery.start(self.declaring.run)
+        listeners = ApiListeners(site.config.socket, parse_address(site.config.api_listen), tls)
+        await nursery.start(Server(self.api, listeners).run)
+        nursery.start_soon(self.save_members)
+        nursery.start_soon(self.learn_engine)
+        nursery.start_soon(self.watch_signals)
+        where = f"node {site.folder.node_id} at {site.facts.address}"
+        LOG.info("%s is up: %s, cluster %s", site.folder.name, where, self.cluster.cluster_id)
+        await self.stopping.wait()
+        await self.go(nursery)
+
+    async def go(self, nursery: trio.Nursery) -> None:
+        """Pause or leave; a signal ends a long leave too."""
+        LOG.info("stopping: %s; containers run on", self.stop_kind)
+        if self.stop_kind == "leave":
+            await self.departure.leave()
+        else:
+            await self.departure.pause()
+        self.api.stop.set()
+        await trio.sleep(API_GOODBYE_S)
+        nursery.cancel_scope.cancel()
+
+    async def save_members(self) -> None:
+        """Keep in the data folder who the members are, so that a cluster whose hosts all rebooted finds itself again."""
+        while True:
+            await self.save_wanted.wait()
+            self.save_wanted = trio.Event()
+            nodes = self.to_save
+            if nodes and nodes != (self.site.folder.cluster or self.cluster).nodes:
+                await trio.to_thread.run_sync(self.site.folder.save_cluster, msgspec.structs.replace(self.cluster, nodes=nodes))
+
+    async def learn_engine(self) -> None:
+        """An engine that was down at the start, or was upgraded, is declared when it answers."""
+        while True:
+            await trio.sleep(ENGINE_LOOK_S)
+            try:
+                info = await self.site.engine.info()
+            except EngineError:
+                continue
+            if self.site.learn_engine(info):
+                self.declaring.wake()
+
+    async def watch_signals(self) -> None:
+        """The first SIGTERM or SIGINT announces a pause; a second one ends at once."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                if self.stopping.is_set():
+                    raise KeyboardInterrupt
+                self.request_stop("pause")

@@ -1,0 +1,154 @@
+"""The node as its API sees it: `swarm.api.face.NodeFace`, kept by the drivers of this one daemon.
+
+It holds no state of its own. Reads come from the catalog and from gossip as they are; writes go through the replica, to whoever
+leads; a task's output comes from the runner of the node that has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import trio
+
+from swarm import scheduler
+from swarm.api.face import ConsensusStatus, Explanation, LogChunk
+from swarm.catalog import Catalog
+from swarm.consensus.effects import Role
+from swarm.drivers.consensus import Replica
+from swarm.drivers.logs import LogPlace, LogRelay
+from swarm.drivers.membership import Gossip
+from swarm.errors import PeerError, Unavailable
+from swarm.model.ids import NodeId, RequestId, TaskId
+from swarm.model.liveness import EngineState, MemberView
+from swarm.model.outcome import Applied, EventPage
+from swarm.model.view import ClusterView
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What this node may show or use of the cluster's secret: made by `node`, which holds it."""
+
+    join_token: str
+    join_line: str
+    authority_sha256: bytes
+    authority_pem: str
+    seal_registry_auth: Callable[[bytes], bytes]
+
+
+class Face:
+    """See `swarm.api.face.NodeFace` for what each method promises."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        replica: Replica,
+        gossip: Gossip,
+        logs: LogRelay,
+        engine_state: Callable[[], tuple[EngineState, str]],
+        view: Callable[[], ClusterView],
+        counters: Callable[[], Mapping[str, int]],
+        secrets: Secrets,
+        stop: Callable[[Literal["pause", "leave"]], None],
+    ) -> None:
+        self._catalog = catalog
+        self._replica = replica
+        self._gossip = gossip
+        self._logs = logs
+        self._engine_state = engine_state
+        self._view = view
+        self._counters = counters
+        self._secrets = secrets
+        self._stop = stop
+
+    @property
+    def node_id(self) -> NodeId:
+        return self._replica.node_id
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._catalog
+
+    def members(self) -> Mapping[NodeId, MemberView]:
+        return self._gossip.members()
+
+    def engine_state(self) -> tuple[EngineState, str]:
+        return self._engine_state()
+
+    def consensus(self) -> ConsensusStatus:
+        replica = self._replica
+        voters = tuple(NodeId(voter.node_id) for voter in replica.configuration.voters)
+        leads = replica.role is Role.LEADER
+        role = str(replica.role.value) if leads or replica.node_id in voters else "learner"
+        return ConsensusStatus(
+            role=role,
+            term=replica.term,
+            leader_id=replica.leader_id or None,
+            last_index=replica.last_index,
+            commit_index=replica.commit_index,
+            applied_index=replica.applied_index,
+            voters=voters,
+            lease_valid=replica.lease_valid,
+            leader_contact_age_s=0.0 if replica.lease_valid else replica.leader_contact_age_s,
+            stopped_at=replica.halted,
+        )
+
+    def counters(self) -> Mapping[str, int]:
+        return Counter(self._counters())
+
+    def events(self, since_index: int) -> EventPage:
+        return self._catalog.events(since_index)
+
+    async def wait_applied(self, index: int) -> None:
+        await self._replica.wait_applied(index)
+
+    async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float) -> Applied:
+        return await self._replica.submit(command, request_id=request_id, timeout_s=timeout_s)
+
+    async def freshen(self, timeout_s: float) -> float:
+        with trio.move_on_after(timeout_s):
+            try:
+                index = await self._replica.read_barrier(timeout_s)
+            except (Unavailable, PeerError):
+                pass
+            else:
+                await self._replica.wait_applied(index)
+                return 0.0
+        age_s = self._replica.leader_contact_age_s
+        return age_s if age_s > 0 else math.inf
+
+    def explain(self, task_id: TaskId) -> Explanation:
+        found = scheduler.explain(self._view(), task_id)
+        return Explanation(summary=found.summary, nodes=found.nodes)
+
+    async def logs(self, task_id: TaskId, *, follow: bool, tail: int | None, since_utc: float) -> AsyncIterator[LogChunk]:
+        def look() -> LogPlace | None:
+            task = self._catalog.tasks.get(task_id)
+            assignment = self._catalog.assignments.get(task.assignment) if task is not None else None
+            if task is None:
+                return None
+            if assignment is None:
+                return LogPlace(NodeId(""), "", task.attempts, task.ended)
+            return LogPlace(assignment.node_id, assignment.container_id, assignment.attempt, task.ended)
+
+        pieces = self._logs.follow(look, follow=follow, tail=tail, since_utc=since_utc)
+        async with aclosing(cast(Any, pieces)) as chunks:
+            async for stream, data in chunks:
+                yield LogChunk(stream, data)
+
+    def seal_registry_auth(self, auth: bytes) -> bytes:
+        return self._secrets.seal_registry_auth(auth)
+
+    def join_token(self) -> tuple[str, str]:
+        return self._secrets.join_token, self._secrets.join_line
+
+    def authority(self) -> tuple[bytes, str]:
+        return self._secrets.authority_sha256, self._secrets.authority_pem
+
+    def request_stop(self, kind: Literal["pause", "leave"]) -> None:
+        self._stop(kind)

@@ -1,0 +1,157 @@
+"""What a daemon opens before it belongs to a cluster: its data folder, its store, its engine, its peer port, and its own facts.
+
+Everything here is refused with one clear error, before anything is changed in a cluster: a folder that cannot be used, a port
+that is taken, an address that cannot be found out, and, on a node that belongs to no cluster yet, an engine that does not
+answer. A node that does belong to one starts without its engine: the host may be booting, and the others should see it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+from msgspec.structs import replace
+
+from swarm.adapters.cgroup import prepare_parent
+from swarm.adapters.engine import DockerEngine
+from swarm.adapters.host import ProcHost
+from swarm.adapters.identity import DataFolder, open_data_folder
+from swarm.adapters.store import SqliteStore, open_store
+from swarm.adapters.tcp import PeerPort, open_listener
+from swarm.errors import StartRefused
+from swarm.model.container import EngineInfo
+from swarm.model.node import Node
+from swarm.model.resources import Resources
+from swarm.ports import EngineError, Stored
+from swarm.schema.node_config import PEER_PORT, NodeConfig
+from swarm.wire.address import format_address, parse_address
+
+LOG = logging.getLogger("swarm.node")
+TASKS_MAX = 500
+"""Containers on one host: beyond this the engine's own lists and the kernel's bridges become slow."""
+BOOT_FILE = "boot"
+
+
+@dataclass(slots=True)
+class Site:
+    """Everything opened, and what is true of this node."""
+
+    config: NodeConfig
+    folder: DataFolder
+    store: SqliteStore
+    stored: Stored
+    engine: DockerEngine
+    host: ProcHost
+    port: PeerPort
+    listener: trio.SocketListener
+    facts: Node
+    cgroup_parent: str
+    rebooted: bool
+    """The host started anew since this data folder was last used."""
+
+    def learn_engine(self, info: EngineInfo) -> bool:
+        """The engine answered: whether that changed the facts."""
+        before = self.facts
+        self.facts = replace(
+            before,
+            engine_version=info.version,
+            arch=info.arch or before.arch,
+            capacity=Resources(info.cpus * 1000, info.memory_bytes, TASKS_MAX),
+        )
+        return self.facts != before
+
+
+async def open_site(config: NodeConfig) -> Site:
+    """Open all of it, or raise `StartRefused` with nothing left open that matters: the process ends."""
+    folder = open_data_folder(config.data, name=config.name, rng=random.SystemRandom())
+    engine = DockerEngine(config.engine, node_id=folder.node_id)
+    host = ProcHost(folder.path)
+    info = await _ask_engine(engine, config, must_answer=folder.cluster is None)
+    listener = await open_listener(*parse_address(config.listen))
+    store, stored = open_store(folder.path)
+    parent, complaint = prepare_parent(info.cgroup_driver if info is not None else "")
+    if complaint and info is not None:
+        LOG.warning("%s", complaint)
+    site = Site(
+        config=config,
+        folder=folder,
+        store=store,
+        stored=stored,
+        engine=engine,
+        host=host,
+        port=PeerPort(),
+        listener=listener,
+        facts=_facts(config, folder, host, stored.store_generation),
+        cgroup_parent=parent if info is not None else "",
+        rebooted=_note_boot(folder.path, host.boot_id()),
+    )
+    if info is not None:
+        site.learn_engine(info)
+    return site
+
+
+async def _ask_engine(engine: DockerEngine, config: NodeConfig, *, must_answer: bool) -> EngineInfo | None:
+    try:
+        return await engine.info()
+    except EngineError as error:
+        if not must_answer:
+            LOG.warning("the engine at %s does not answer: %s", config.engine, error.message)
+            return None
+        raise StartRefused(
+            f"cannot start: no Docker Engine answers at {config.engine}",
+            cause=error.message,
+            hint="start it (systemctl start docker), or name another one with --engine",
+        ) from None
+
+
+def _facts(config: NodeConfig, folder: DataFolder, host: ProcHost, store_generation: int) -> Node:
+    address = config.advertise or _own_address(config)
+    ip, _ = parse_address(address)
+    cpu_millicores, memory_bytes = host.capacity()
+    return Node(
+        id=folder.node_id,
+        name=folder.name,
+        address=address,
+        api_address=format_address(ip, parse_address(config.api_listen)[1]),
+        fingerprint=folder.fingerprint,
+        public_key=folder.public_key,
+        store_generation=store_generation,
+        labels=tuple(sorted(config.labels)),
+        arch=host.architecture(),
+        capacity=Resources(cpu_millicores, memory_bytes, TASKS_MAX),
+    )
+
+
+def _own_address(config: NodeConfig) -> str:
+    """The listen address if it is one; else the source address of the route to the first peer, or of the default route."""
+    listen_ip, port = parse_address(config.listen)
+    if listen_ip not in ("0.0.0.0", "::"):
+        return config.listen
+    target = parse_address(config.peers[0])[0] if config.peers else "192.0.2.1"  # TEST-NET-1: routed, never sent to
+    family = socket.AF_INET6 if ":" in target else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((target, PEER_PORT))  # UDP: chooses a route, sends nothing
+            return format_address(str(probe.getsockname()[0]), port)
+    except OSError as error:
+        raise StartRefused(
+            "cannot find out which address the other nodes should use for this one",
+            cause=f"no route to {target}: {error.strerror or error}",
+            hint="give it with --advertise",
+        ) from None
+
+
+def _note_boot(folder: Path, boot_id: str) -> bool:
+    """Whether the host booted since the last start; remembers this boot."""
+    path = folder / BOOT_FILE
+    try:
+        before = path.read_text().strip()
+    except OSError:
+        before = ""
+    if before != boot_id:
+        path.write_text(boot_id + "\n")
+    return before not in ("", boot_id)

@@ -1,0 +1,77 @@
+"""The daemon from its first line to its exit code.
+
+    run
+    └─ serve
+       ├─ open_site      data folder, store, engine, port: each refused with one clear error
+       └─ nursery
+          ├─ port.serve  accepts connections: bootstrap first, members later
+          ├─ belong      found a cluster, join one, or come back to one
+          └─ Daemon      a member and all its parts (`daemon.py`)
+
+`run` is one of the two doors at which any error stops: it becomes words and an exit code. Containers run on in any case.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import trio
+
+from swarm.adapters.host import raise_priority
+from swarm.errors import OperatorError, StoreFailure
+from swarm.node.belong import belong
+from swarm.node.daemon import Daemon
+from swarm.node.site import open_site
+from swarm.schema.node_config import NodeConfig
+
+LOG = logging.getLogger("swarm.node")
+EXIT_STORE = 10
+"""The disk refused; docs/cli.md. Containers run on."""
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+
+def run(config: NodeConfig) -> int:
+    """Run the daemon until it is told to stop; the exit code of its process."""
+    logging.basicConfig(
+        level=config.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for refused in raise_priority():
+        LOG.info("runs at an ordinary priority: %s", refused)
+    try:
+        trio.run(serve, config)
+    except BaseException as problem:  # one of the two doors: what ended the daemon is told to people and to the exit code
+        return _told(problem)
+    return 0
+
+
+def _told(problem: BaseException) -> int:
+    """Say what ended the daemon; its exit code."""
+    causes = list(_leaves(problem))
+    for cause in causes:
+        if isinstance(cause, OperatorError):
+            raise cause from None
+    for cause in causes:
+        if isinstance(cause, StoreFailure):
+            LOG.critical("the disk refused: %s; the daemon stops, containers run on", cause)
+            return EXIT_STORE
+    if all(isinstance(cause, KeyboardInterrupt) for cause in causes):
+        return EXIT_INTERRUPTED
+    LOG.critical("a bug ended the daemon; containers run on", exc_info=problem)
+    return EXIT_BUG
+
+
+def _leaves(problem: BaseException) -> list[BaseException]:
+    if isinstance(problem, BaseExceptionGroup):
+        return [leaf for each in problem.exceptions for leaf in _leaves(each)]
+    return [problem]
+
+
+async def serve(config: NodeConfig) -> None:
+    """Open, belong to a cluster, and be its member until told to stop."""
+    site = await open_site(config)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(site.port.serve, site.listener)
+        cluster = await belong(site)
+        await Daemon(site, cluster).run(nursery)
