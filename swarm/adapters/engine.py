@@ -12,6 +12,7 @@ second time by `run`; nothing of the daemon's own docker configuration (credenti
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -147,19 +148,30 @@ class DockerEngine:
     def _client(self, timeout_s: float | None) -> docker.APIClient:
         """Blocking. One client per timeout, shared by threads; made again after the engine was away, as its version may change.
         None: one of its own, for a stream."""
+        _knock(self.url)
         if timeout_s is None:
+            _knock(self.url)
             return docker.APIClient(base_url=self.url, version="auto", timeout=QUICK_S)
         with self._lock:
             client = self._clients.get(timeout_s)
         if client is None:
+            _knock(self.url)
             client = docker.APIClient(base_url=self.url, version="auto", timeout=timeout_s, max_pool_size=40)
             with self._lock:
                 client = self._clients.setdefault(timeout_s, client)
         return client
 
     def _forget_clients(self) -> None:
+        """Without closing them: another thread may be in the middle of an answer."""
         with self._lock:
             self._clients.clear()
+
+    def close(self) -> None:
+        """Close idle connections. Calls that are under way end as they may."""
+        with self._lock:
+            clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            client.close()
 
     def _filters(self, cluster_id: ClusterId) -> dict[str, Any]:
         return {"label": [f"{labels.CLUSTER}={cluster_id}", f"{labels.NODE}={self.node_id}"]}
@@ -264,3 +276,11 @@ class DockerEngine:
             images.pull(client, image, registry_auth)
         finally:
             client.close()
+
+
+def _knock(url: str) -> None:
+    """Whether anybody listens at a Unix socket, before a client is built, which would leave its socket open. Raises OSError."""
+    if url.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(QUICK_S)
+            connection.connect(url.removeprefix("unix://"))

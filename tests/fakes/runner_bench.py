@@ -21,7 +21,6 @@ from swarm.runner import labels
 from swarm.runner.config import RunnerConfig
 from swarm.runner.core import Runner
 from swarm.runner.effects import AbandonOperation, NeedBarrier, Notice, SendReports, StartOperation
-
 from tests.fakes.container_engine import Containers
 
 CLUSTER = ClusterId("c" * 32)

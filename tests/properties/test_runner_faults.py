@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from swarm.model.container import ContainerStatus
 from swarm.model.phase import Desired, Phase
 from swarm.model.task import RestartKind
-
 from tests.fakes.runner_bench import Bench, Faults, job
 
 ACTIONS = (

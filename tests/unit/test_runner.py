@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from swarm.model.container import ContainerStatus
@@ -11,7 +13,6 @@ from swarm.model.resources import Resources
 from swarm.model.task import Mount, MountKind, Port, Restart, RestartKind
 from swarm.runner import labels
 from swarm.runner.effects import Remove, Run, Start, Stop
-
 from tests.fakes.runner_bench import CLUSTER, NODE, Bench, job
 
 
@@ -377,7 +378,7 @@ def test_the_waits_between_restarts_double_and_are_forgotten_after_a_long_run() 
         while box.starts == starts:
             bench.run(0.05)
         waits.append(bench.now - ended)
-    assert all(later > 1.4 * earlier for earlier, later in zip(waits, waits[1:], strict=False))
+    assert all(later > 1.4 * earlier for earlier, later in itertools.pairwise(waits))
     bench.run(31)
     bench.containers.end(box.container_id, 1)
     bench.run(1.2)
