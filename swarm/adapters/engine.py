@@ -148,7 +148,6 @@ class DockerEngine:
     def _client(self, timeout_s: float | None) -> docker.APIClient:
         """Blocking. One client per timeout, shared by threads; made again after the engine was away, as its version may change.
         None: one of its own, for a stream."""
-        _knock(self.url)
         if timeout_s is None:
             _knock(self.url)
             return docker.APIClient(base_url=self.url, version="auto", timeout=QUICK_S)

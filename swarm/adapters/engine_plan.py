@@ -16,6 +16,7 @@ from swarm.model.task import Mount, MountKind, TaskSpec
 from swarm.ports import EngineError
 
 NANO_PER_MILLICORE = 1_000_000
+_TIME = re.compile(r"(?P<whole>[-\dT:]{19})(?:\.(?P<fraction>\d+))?(?P<zone>Z|[-+]\d\d:\d\d|)")
 _STATUS = {status.value: status for status in ContainerStatus} | {
     "restarting": ContainerStatus.RUNNING,
     "stopping": ContainerStatus.RUNNING,
@@ -128,10 +129,11 @@ def utc_of(text: str) -> float:
     """`2024-05-01T10:00:00.123456789Z` as seconds since the epoch; 0 for the engine's year 1, which means never."""
     if not text or text.startswith("0001-"):
         return 0.0
-    whole, _, fraction = text.rstrip("Z").partition(".")
-    match = re.match(r"(\d+)(.*)", fraction)
-    digits, zone = (match[1], match[2]) if match else ("0", "")
-    return datetime.fromisoformat(f"{whole}{zone or '+00:00'}").timestamp() + float(f"0.{digits}")
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return 0.0
+    zone = "+00:00" if match["zone"] in ("Z", "") else match["zone"]
+    return datetime.fromisoformat(match["whole"] + zone).timestamp() + float(f"0.{match['fraction'] or 0}")
 
 
 def error_of(status: int, text: str, doing: str) -> EngineError:
