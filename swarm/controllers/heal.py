@@ -1,7 +1,8 @@
 """Settling a task that has two copies: after a drain, or because a node that was thought dead came back.
 
 A returning node stops nothing by itself. While the replacement does not run yet, and the old copy does, the replacement is
-cancelled and the old one kept; once the replacement runs, the old one stops.
+cancelled and the old one kept; once the replacement runs, the old one stops. When the new copy's node dies while the old one is
+still there (a drain in progress), the old one is kept, whatever its phase: the drain begins anew from it.
 
 Pure: no I/O, no clock, no randomness of its own.
 """
@@ -34,7 +35,11 @@ def _settle(view: ClusterView, old: Assignment, new: Assignment) -> StopAssignme
         if old.desired is Desired.STOPPED:
             return None
         return StopAssignment(old.id, f"replaced by attempt {new.attempt}")
-    if new.desired is Desired.STOPPED or old.desired is Desired.STOPPED or not _is_well(view, old):
+    if new.desired is Desired.STOPPED or old.desired is Desired.STOPPED or old.unreachable_since_index:
+        return None
+    if new.unreachable_since_index:
+        return StopAssignment(new.id, f"its node died while attempt {old.attempt} was still there", keep=old.id)
+    if not _is_well(view, old):
         return None
     return StopAssignment(new.id, f"attempt {old.attempt} came back and still runs", keep=old.id)
 
@@ -47,5 +52,4 @@ def _is_well(view: ClusterView, old: Assignment) -> bool:
         and node.availability is Availability.ACTIVE
         and node.verdict.kind is VerdictKind.ALIVE
         and old.phase is Phase.RUNNING
-        and not old.unreachable_since_index
     )

@@ -28,6 +28,8 @@ from swarm.model.task import NodeLossKind, Task
 from swarm.model.view import ClusterView
 
 DAEMON_GRACE_S = 30.0
+REASONS_MAX = 256
+"""Reasons written down in one step; the rest follow in the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +58,17 @@ class Replacing:
         self._seen_at = {node_id: self._seen_at.get(node_id, view.now) for node_id in dead}
         for node_id in dead:
             due = self._due(view, view.nodes[node_id], brake_until)
-            if view.now < due:
+            held = view.now < due
+            if held:
                 next_look = min(next_look, due)
-                continue
             for assignment, task in _work_of(view, node_id):
-                wait = _why_wait(view, task, node_id)
+                wait = _why_wait(view, task, node_id) or (_why_held(view, node_id, brake_until) if held else None)
+                if held and wait is None:
+                    break
                 if wait is None:
                     reason = f"{view.nodes[node_id].name} is dead ({view.nodes[node_id].verdict.kind.value})"
                     replacements.append(Replacement(task.id, assignment.id, node_id, reason))
-                elif task.reason != wait:
+                elif task.reason != wait and len(reasons) < REASONS_MAX:
                     reasons.append(SetReason(task.id, wait))
         return Wishes(tuple(replacements), tuple(reasons), next_look)
 
@@ -86,9 +90,20 @@ def _work_of(view: ClusterView, node_id: NodeId) -> list[tuple[Assignment, Task]
         task = view.tasks.get(assignment.task_id)
         if task is None or task.ended or task.desired is not Desired.RUNNING or task.assignment != assignment_id:
             continue
+        previous = view.assignments.get(task.previous)
+        if previous is not None and not previous.unreachable_since_index:
+            continue  # an older copy is in reach: it is kept, or has to end first (`heal`)
         if assignment.desired is Desired.RUNNING:
             work.append((assignment, task))
     return work
+
+
+def _why_held(view: ClusterView, node_id: NodeId, brake_until: float) -> str | None:
+    """What people should know of a wait that they can end. A grace or a pause passes by itself."""
+    if view.now >= brake_until:
+        return None
+    name = view.nodes[node_id].name
+    return f"waits, since most nodes fell silent at once: replaced within a minute, or after 'swarm node confirm-dead {name}'"
 
 
 def _why_wait(view: ClusterView, task: Task, node_id: NodeId) -> str | None:

@@ -6,7 +6,8 @@ operator gave stands until the node is alive.
 
 **The brake.** When more than half of the nodes that were alive 30 s ago, and at least three, became dead within 30 s, it is
 usually the network or the leader's own host. The verdicts are passed (people must see them), but replacing waits 60 s, or for
-`swarm node confirm-dead`. Voter repair does not wait.
+`swarm node confirm-dead`. Voter repair does not wait. A new leader counts the deaths that its own gossip saw
+before, so that it brakes as well when its predecessor was among the dead.
 
 Pure: no I/O, no clock, no randomness of its own.
 """
@@ -38,8 +39,8 @@ class VerdictController:
         commands = []
         for node_id in sorted(view.nodes):
             node, member = view.nodes[node_id], view.members.get(node_id)
-            if member is None or node_id == view.self_id or node.availability is Availability.LEFT:
-                continue
+            if member is None or node.availability is Availability.LEFT:
+                continue  # a leader takes back what an earlier one said of it; gossip never calls the node it runs on dead
             command = _verdict(node, member)
             if command is not None:
                 commands.append(command)
@@ -51,14 +52,15 @@ class VerdictController:
             if member is not None and member.status in (MemberStatus.ALIVE, MemberStatus.SUSPECT):
                 self._alive[node_id] = None
                 self._died_at.pop(node_id, None)
-            elif node_id in self._alive:
-                del self._alive[node_id]
-                if member is not None and member.status is MemberStatus.DEAD:
-                    self._died_at[node_id] = view.now
-        self._died_at = {node_id: at for node_id, at in self._died_at.items() if view.now - at <= BRAKE_WINDOW_S}
-        lately = len(self._died_at)
-        if lately >= BRAKE_NODES_MIN and lately * 2 > lately + len(self._alive):
-            self.brake_until = max(self.brake_until, max(self._died_at.values()) + BRAKE_WAIT_S)
+            elif member is not None and member.status is MemberStatus.DEAD:
+                self._died_at.setdefault(node_id, view.now if node_id in self._alive else member.since)
+                self._alive.pop(node_id, None)
+            else:
+                self._alive.pop(node_id, None)
+        self._died_at = {node_id: at for node_id, at in self._died_at.items() if node_id in view.nodes}
+        lately = [at for at in self._died_at.values() if view.now - at <= BRAKE_WINDOW_S]
+        if len(lately) >= BRAKE_NODES_MIN and len(lately) > len(self._alive):
+            self.brake_until = max(self.brake_until, max(lately) + BRAKE_WAIT_S)
 
 
 def _verdict(node: Node, member: MemberView) -> PassVerdict | None:

@@ -30,8 +30,9 @@ from swarm.scheduler import Planner, Policy
 
 LOG = logging.getLogger("swarm.duties")
 LOOK_EVERY_S = 1.0
-PLACEMENTS_MAX = 512
-"""In one step: about 4 ms of planning at the measured 140,000 placements a second."""
+PLACEMENTS_MAX = 64
+"""In one step: about 2 ms with the proposals under spread, 5 ms under e-pvm (`tests/bench_placement.py`). The next step follows
+when these are applied."""
 
 
 class _Leadership:
@@ -59,11 +60,11 @@ class _Leadership:
         return [*settle_moves(view), *stops, *wishes.reasons, *placed.commands]
 
     def look_back(self, view: ClusterView) -> None:
-        """What was placed last has been applied: room that was refused when it was is free again."""
+        """What was placed last has been applied: the room of what was refused is free again."""
         for command in self._placed:
             task = view.tasks.get(command.task_id)
             if task is not None and task.attempts < command.attempt:
-                self.planner.settled(command.task_id)
+                self.planner.refused(command.task_id, view.now)
         self._placed = ()
 
 

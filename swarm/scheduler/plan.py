@@ -34,6 +34,7 @@ MISFITS_MAX = 64
 EXAMINED_MAX = 2_000
 """Waiting tasks looked at in one plan; the next goes on from there."""
 HOPELESS_S = 1.0
+REFUSED_REST_S = 1.0
 SAMPLES_REFRESHED = 128
 """Nodes whose sample is looked at again in each plan under least-loaded, in turn."""
 
@@ -64,6 +65,7 @@ class Planner:
         self._everything = True
         self._proposed: dict[TaskId, _Proposed] = {}
         self._hopeless: dict[tuple[object, ...], float] = {}
+        self._refused_until: dict[TaskId, float] = {}
         self._resume = 0
         self._last_node = NodeId("")
         self._sample_turn = 0
@@ -83,10 +85,16 @@ class Planner:
         self._everything = True
 
     def settled(self, task_id: TaskId) -> None:
-        """A proposal for this task was refused or lost: its room is free again."""
+        """What was proposed for this task is applied, or lost: only what the view says is reserved."""
         proposed = self._proposed.pop(task_id, None)
         if proposed is not None:
             self._touched[proposed.node_id] = None
+
+    def refused(self, task_id: TaskId, now: float) -> None:
+        """The catalog refused it, for a reason this plan did not see: its room is free again, and the task rests a while, so that
+        the same proposal is not made and refused without end."""
+        self.settled(task_id)
+        self._refused_until[task_id] = now + REFUSED_REST_S
 
     def plan(self, view: ClusterView, *, limit: int = 256, replacements: Sequence[Replacement] = ()) -> Plan:
         """At most `limit` assignments. O(limit log nodes + nodes touched), and O(nodes) for each new family without a place."""
@@ -112,6 +120,9 @@ class Planner:
         return Plan(tuple(commands), tuple(waiting), self._resume > 0 or start > 0)
 
     def _try(self, view: ClusterView, wish: Wish, commands: list[Assign], waiting: list[TaskId]) -> None:
+        if self._refused_until.get(wish.task_id, 0.0) > view.now:
+            waiting.append(wish.task_id)
+            return
         slot = None
         family = wish.family
         if self._hopeless.get(family, 0.0) <= view.now:
@@ -147,6 +158,7 @@ class Planner:
             if self._index.refresh(view, node_id, by_node.get(node_id, ())):
                 self._hopeless.clear()
         self._touched, self._everything = {}, False
+        self._refused_until = {task_id: until for task_id, until in self._refused_until.items() if until > view.now}
         self._hopeless = {family: until for family, until in self._hopeless.items() if until > view.now}
 
     def _sampled_in_turn(self) -> list[NodeId]:
