@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from swarm.model.container import ContainerStatus
+from swarm.model.container import ContainerStatus, EngineEvent
 from swarm.model.ids import NodeId, TaskId
 from swarm.model.phase import Desired, Phase
 from swarm.model.resources import Resources
@@ -161,6 +161,7 @@ def test_a_replay_of_old_entries_starts_nothing() -> None:
         bench.boot(remember=remember, applied=False)
         bench.core.on_assignments(*old, bench.now)
         bench.run(60)
+        assert bench.core.copies[key].restarts == 0, "no exit is judged by a record that may be old"
         assert len(bench.operations) == begun
         bench.publish()
         bench.run(5)
@@ -474,6 +475,33 @@ def test_a_container_removed_by_hand_is_made_anew() -> None:
     bench.containers.remove(box.container_id)
     bench.run(5)
     assert running(bench, key)
+
+
+def test_a_start_event_that_comes_late_brings_nothing_back_to_life() -> None:
+    bench = Bench()
+    bench.run(1)
+    key = bench.assign(job(kind=RestartKind.NO))
+    bench.run(1)
+    box = bench.containers.of(key)
+    assert box is not None
+    late = EngineEvent("start", box.container_id, box.plan_labels, box.started_utc)
+    bench.containers.end(box.container_id, 0)
+    bench.run(1)
+    bench.core.on_event(late, bench.now)
+    bench.run(1)
+    assert bench.begun(Stop) == 0 and not bench.core.copies[key].alive
+
+
+def test_a_lost_reply_is_a_reason_to_look() -> None:
+    bench = Bench()
+    bench.run(1)
+    bench.faults.lose_reply = 1.0
+    key = bench.assign(job(kind=RestartKind.NO))
+    bench.run(1)
+    bench.faults.lose_reply, bench.faults.drop_event = 0.0, 1.0
+    bench.containers.end(bench.containers.of(key).container_id, 0)  # type: ignore[union-attr]
+    bench.run(6)
+    assert bench.record(key).phase is Phase.SUCCEEDED
 
 
 def test_a_list_older_than_an_event_changes_nothing() -> None:
