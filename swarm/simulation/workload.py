@@ -131,7 +131,10 @@ class Workload:
             self.stopped[command.task_id] = None
 
     def stop(self) -> None:
-        """No new requests; every node is to take work again."""
+        """No new requests; once every drain that was asked for is answered, all nodes are to take work again."""
         self.is_over = True
+        if any(request.answer is None and isinstance(request.command, SetNode) for request in self.requests):
+            self.cluster.world.after(0.5, self.stop)
+            return
         for host in self.cluster.hosts:
             self.ask(SetNode(host.node_id, Availability.ACTIVE))

@@ -29,6 +29,8 @@ DIGEST_EVERY = 8
 CORE_CHECK_EVERY = 128
 STALE_START_S = 8.0
 """A node without the leader may start nothing new after 5 s; with what is under way, and clocks that are off, after 8."""
+FUTILE_MAX = 12
+"""The same plan, refused so many times, is a loop."""
 
 
 class Violation(AssertionError):
@@ -51,6 +53,7 @@ class Checkers(Watch):
         """Task -> (attempt, host number) of every container that runs now."""
         self._over_since: dict[str, float] = {}
         """Assignment -> when the log first said that it is to run no more."""
+        self._refused: dict[bytes, int] = {}
         self._now = 0.0
 
     # ---- consensus
@@ -149,6 +152,8 @@ class Checkers(Watch):
             first = self._requests.setdefault(entry.request_id, entry.index)
             if first != entry.index:
                 raise Violation(f"a request is applied once: {entry.request_id} at {first} and at {entry.index}")
+        if result.outcome is not None:
+            self._judge_rejection(entry)
         if result.outcome is not None or result.repeated:
             return
         if entry.kind == "task.assign":
@@ -161,6 +166,14 @@ class Checkers(Watch):
                 self._over_since.setdefault(assignment.id, self._now)
             else:
                 self._over_since.pop(assignment.id, None)
+
+    def _judge_rejection(self, entry: Entry) -> None:
+        """A leader that proposes what the catalog refuses must not do so for ever."""
+        if entry.request_id:
+            return
+        times = self._refused[entry.payload] = self._refused.get(entry.payload, 0) + 1
+        if times >= FUTILE_MAX:
+            raise Violation(f"no futile plans: {entry.kind} was proposed and refused {times} times: {entry.payload!r}")
 
     def _judge_assign(self, command: Assign, before: dict[str, object]) -> None:
         """A second copy is decided only against a dead or drained node."""
