@@ -35,8 +35,8 @@ PLACEMENTS_MAX = 64
 when these are applied."""
 
 
-class _Leadership:
-    """What one term's leader remembers."""
+class Leadership:
+    """What one term's leader remembers, and how it decides; the simulation uses the same."""
 
     def __init__(self, term: int, since: float, policy: Policy) -> None:
         self.term = term
@@ -76,7 +76,7 @@ class Duties:
         self._views = views
         self._clock = clock
         self._policy = policy
-        self._leadership: _Leadership | None = None
+        self._leadership: Leadership | None = None
         self._proposed_index = 0
         self._wake = trio.Event()
         self.counters: Counter[str] = Counter()
@@ -116,7 +116,7 @@ class Duties:
         began = self._clock.now()
         leadership = self._leadership
         if leadership is None or leadership.term != replica.term:
-            leadership = self._leadership = _Leadership(replica.term, began, self._policy)
+            leadership = self._leadership = Leadership(replica.term, began, self._policy)
             self._proposed_index = 0
         if replica.applied_index < self._proposed_index:
             return
