@@ -43,8 +43,10 @@ def _drain_one(view: ClusterView, node_id: NodeId, replacements: list[Replacemen
         if task.spec.pins:
             pinned.append(StopAssignment(assignment_id, f"{name} is drained, and its data stays there"))
             continue
+        if _failed_elsewhere(task, assignment.attempt):
+            continue
         movable += 1
-        if task.assignment == assignment_id and not _moves_already(view, task) and not _failed_elsewhere(task, assignment.attempt):
+        if task.assignment == assignment_id and not _moves_already(view, task):
             replacements.append(Replacement(task.id, assignment_id, node_id, f"{name} is drained"))
     if movable == 0:
         stops.extend(pinned)
