@@ -15,6 +15,9 @@ from swarm.errors import Conflict, NotFound, Unavailable, UsageError
 from swarm.schema.node_config import DATA_DEFAULT
 
 STOP_S_MAX = 60.0
+MARKS = frozenset({"node.json", "log.db", "cluster.json"})
+"""A folder without any of these is not the daemon's, and is left alone."""
+LOCK = "lock"
 
 
 @click.command()
@@ -90,7 +93,7 @@ def reset(data: str, socket_path: str, yes: bool) -> None:
     if not names:
         print(f"{data} is empty already")
         return
-    if not any(name.startswith(("log.db", "identity")) for name in names):
+    if MARKS.isdisjoint(names):
         cause = f"it holds {', '.join(names[:5])}"
         raise Conflict(f"{data} does not look like a data folder of swarm", cause=cause, hint="check --data")
     refuse_while_running(data, socket_path)
@@ -106,8 +109,24 @@ def refuse_while_running(data: str, socket_path: str) -> None:
     if answers(socket_path):
         raise Conflict("the daemon is running", cause=f"it answers at {socket_path}", hint=hint)
     holder = process_using(os.path.realpath(data))
+    if not holder and is_locked(os.path.join(data, LOCK)):
+        raise Conflict("the daemon is running", cause=f"{data} is locked by it", hint=hint)
     if holder:
         raise Conflict("the daemon is running", cause=f"process {holder} has files in {data} open", hint=hint)
+
+
+def is_locked(path: str) -> bool:
+    """Whether somebody holds the folder's lock, also one whose files we may not look at."""
+    import fcntl
+
+    try:
+        with open(path, "rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def process_using(folder: str) -> int:

@@ -32,11 +32,15 @@ ENV_OURS = ("SWARM_TASK", "SWARM_ATTEMPT", "SWARM_NODE", "SWARM_NODE_ADDRESS", "
 _IMAGE = re.compile(
     r"(?:[a-zA-Z0-9.-]+(?::\d{1,5})?/)?"
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
-    r"(?::\w[\w.-]{0,127})?(?:@[a-z0-9+.]+:[0-9a-fA-F]{32,})?"
+    r"(?::\w[\w.-]{0,127})?(?:@[a-z0-9+.]+:[0-9a-fA-F]{32,})?",
+    re.ASCII,
 )
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
-_SIGNAL = re.compile(r"(?:SIG)?[A-Z][A-Z0-9]{1,8}(?:[+-]\d{1,2})?|[1-9]|[1-5]\d|6[0-4]")
-_RESTART = re.compile(r"(no|always|on-failure)(?::(\d{1,6}))?")
+_SIGNAL = re.compile(
+    r"(?:SIG)?(?:HUP|INT|QUIT|ILL|TRAP|ABRT|BUS|FPE|KILL|USR1|SEGV|USR2|PIPE|ALRM|TERM|STKFLT|CHLD|CONT|STOP|TSTP|TTIN|TTOU|URG|"
+    r"XCPU|XFSZ|VTALRM|PROF|WINCH|IO|PWR|SYS|RTMIN(?:\+[0-9]{1,2})?|RTMAX(?:-[0-9]{1,2})?)|[1-9]|[1-5][0-9]|6[0-4]"
+)
+_RESTART = re.compile(r"(no|always|on-failure)(?::(\d{1,6}))?", re.ASCII)
 
 
 def build_spec(document: object, *, name_default: str) -> TaskSpec:

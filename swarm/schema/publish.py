@@ -13,7 +13,7 @@ from swarm.schema.quantities import bad_value
 
 PORTS_MAX = 200
 _PROTOCOLS = ("tcp", "udp", "sctp")
-_PORT_RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
+_PORT_RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}")
 _PORT_HINT = "write it like 8080:80, 127.0.0.1:8080:80 or 53:53/udp (host port first)"
 _VOLUME_HINT = "write it like data:/var/lib/data, /srv/site:/usr/share/site:ro"
@@ -125,7 +125,7 @@ def _mount(kind: MountKind, source: str, target: str, read_only: bool, *, field:
             hint="a path is looked up on the node that runs the task, so it must be absolute",
         )  # fmt: skip
     if kind is MountKind.VOLUME and source and not _VOLUME_NAME.fullmatch(source):
-        raise bad_value(field, value, cause=f"{source!r} cannot name a volume", hint="use letters, digits, _ . -")
+        raise bad_value(field, value, cause=f"{source!r} cannot name a volume", hint="use two or more letters, digits, _ . -")
     if kind is MountKind.TMPFS and source:
         raise bad_value(field, value, cause="a tmpfs has no source", hint=_MOUNT_HINT)
     return Mount(kind, source, target, read_only)

@@ -12,8 +12,8 @@ from decimal import Decimal, InvalidOperation
 from swarm.errors import UsageError
 
 _UNITS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,6})?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
-_DURATION_PART = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h)")
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,6})?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_DURATION_PART = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 BYTES_MAX = 2**53
@@ -54,7 +54,7 @@ def parse_cpus(value: object, *, field: str) -> int:
     if text.endswith("m"):
         text, scale = text[:-1], 1
     try:
-        amount = Decimal(text) * scale
+        amount = Decimal(text if text.isascii() else "") * scale
     except InvalidOperation:
         raise bad_value(field, value, cause="not a number of processors", hint=hint) from None
     if not amount.is_finite() or not 0 <= amount <= CPU_MILLICORES_MAX or amount != amount.to_integral_value():
@@ -70,9 +70,9 @@ def parse_duration(value: object, *, field: str, seconds_max: float) -> float:
         seconds = float(value)
     elif isinstance(value, str):
         text = value.strip()
-        if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text):
+        if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text, re.ASCII):
             seconds = float(text)
-        elif re.fullmatch(rf"(?:{_DURATION_PART.pattern})+", text):
+        elif re.fullmatch(rf"(?:{_DURATION_PART.pattern})+", text, re.ASCII):
             seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in _DURATION_PART.findall(text))
     if seconds is None:
         raise bad_value(field, value, cause="not a duration", hint=hint)
@@ -83,7 +83,7 @@ def parse_duration(value: object, *, field: str, seconds_max: float) -> float:
 
 def parse_count(value: object, *, field: str, count_max: int) -> int:
     """A whole number from 0 to `count_max`."""
-    if isinstance(value, str) and re.fullmatch(r"\d{1,18}", value):
+    if isinstance(value, str) and re.fullmatch(r"\d{1,18}", value, re.ASCII):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= count_max:
         raise bad_value(field, value, cause=f"a whole number from 0 to {count_max} is expected", hint="")

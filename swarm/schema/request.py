@@ -49,7 +49,7 @@ def read_request_id(text: str) -> str:
 
 def read_number(text: str, *, field: str, low: float, high: float) -> float:
     """A number within bounds, from a query."""
-    if not re.fullmatch(r"-?\d{1,18}(\.\d{1,9})?", text) or not low <= float(text) <= high:
+    if not re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,9})?", text) or not low <= float(text) <= high:
         raise UsageError(f"bad value for '{field}': {shown(text)}", cause=f"a number from {low:g} to {high:g} is expected")
     return float(text)
 

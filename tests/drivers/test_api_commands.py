@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -87,7 +88,9 @@ async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
 async def test_submit_waits_until_it_runs_and_says_where(tmp_path: Path) -> None:
     async with shell(tmp_path) as swarm:
         swarm.face.act = lambda task_id: swarm.face.run_task(task_id)
-        said = await swarm.ok("task", "submit", "--name", "cache", "--cpus", "0.5", "--memory", "128M", "-p", "6379:6379", "redis:1")
+        said = await swarm.ok(
+            "task", "submit", "--name", "cache", "--cpus", "0.5", "--memory", "128M", "-p", "6379:6379", "redis:1"
+        )
         assert "cache runs on n2" in said and "6379:6379" in said
         table = await swarm.ok("task", "ls")
         assert table.splitlines()[0].split()[:6] == ["ID", "NAME", "IMAGE", "DESIRED", "PHASE", "NODE"]
@@ -100,18 +103,53 @@ async def test_every_option_reaches_the_spec(tmp_path: Path) -> None:
     async with shell(tmp_path) as swarm:
         (tmp_path / "vars").write_text("# comment\nA=file\nB=2\n")
         options = [
-            "--env-file", str(tmp_path / "vars"), "-e", "A=own", "--user", "1000", "--entrypoint", "/bin/sh -c", "--workdir", "/w",
-            "--network", "none", "--volume", "data:/data:ro", "--mount", "type=bind,src=/srv,dst=/srv,ro", "--label", "team=web",
-            "--constraint", "node.labels.disk==ssd", "--restart", "on-failure:3", "--on-node-loss", "wait", "--volume-elsewhere",
-            "--stop-signal", "SIGINT", "--stop-grace", "1m30s", "--pids-limit", "99", "--policy", "binpack", "--init",
-        ]  # fmt: skip
+            "--env-file",
+            str(tmp_path / "vars"),
+            "-e",
+            "A=own",
+            "--user",
+            "1000",
+            "--entrypoint",
+            "/bin/sh -c",
+            "--workdir",
+            "/w",
+            "--network",
+            "none",
+            "--volume",
+            "data:/data:ro",
+            "--mount",
+            "type=bind,src=/srv,dst=/srv,ro",
+            "--label",
+            "team=web",
+            "--constraint",
+            "node.labels.disk==ssd",
+            "--restart",
+            "on-failure:3",
+            "--on-node-loss",
+            "wait",
+            "--volume-elsewhere",
+            "--stop-signal",
+            "SIGINT",
+            "--stop-grace",
+            "1m30s",
+            "--pids-limit",
+            "99",
+            "--policy",
+            "binpack",
+            "--init",
+        ]
         await swarm.ok("task", "submit", "--detach", "--name", "all", *options, "redis:1", "echo", "--flag", "x y")
         spec = json.loads(await swarm.ok("task", "inspect", "all", "-o", "json"))["spec"]
         assert spec["env"] == ["A=own", "B=2"]
         assert spec["command"] == ["echo", "--flag", "x y"]
         assert spec["entrypoint"] == ["/bin/sh", "-c"]
         assert (spec["user"], spec["workdir"], spec["network"], spec["stop_grace"]) == ("1000", "/w", "none", 90.0)
-        assert (spec["restart"], spec["on_node_loss"], spec["policy"], spec["pids_limit"]) == ("on-failure:3", "wait", "binpack", 99)
+        assert (spec["restart"], spec["on_node_loss"], spec["policy"], spec["pids_limit"]) == (
+            "on-failure:3",
+            "wait",
+            "binpack",
+            99,
+        )
         assert [mount["type"] for mount in spec["mounts"]] == ["volume", "bind"]
         assert (spec["volume_elsewhere"], spec["init"], spec["labels"]) == (True, True, {"team": "web"})
 
@@ -119,7 +157,9 @@ async def test_every_option_reaches_the_spec(tmp_path: Path) -> None:
 async def test_a_file_says_the_same_and_options_win_over_it(tmp_path: Path) -> None:
     async with shell(tmp_path) as swarm:
         file = tmp_path / "task.yml"
-        file.write_text("name: filed\nimage: redis:1\nports: [22:22]\nrestart: no\nenv: {A: 1, B: yes}\nmemory: 64M\nstop-grace: 5s\n")
+        file.write_text(
+            "name: filed\nimage: redis:1\nports: [22:22]\nrestart: no\nenv: {A: 1, B: yes}\nmemory: 64M\nstop-grace: 5s\n"
+        )
         await swarm.ok("task", "submit", "-d", "--file", str(file), "--memory", "128M", "-e", "B=2")
         spec = json.loads(await swarm.ok("task", "inspect", "filed", "-o", "json"))["spec"]
         assert (spec["ports"], spec["restart"], spec["memory"], spec["env"]) == (["22:22"], "no", 128 * 2**20, ["A=1", "B=2"])
@@ -300,3 +340,11 @@ def test_a_folder_in_use_is_not_reset(tmp_path: Path) -> None:
         holder.kill()
     assert done.code == 4 and str(holder.pid) in done.err
     assert (tmp_path / "log.db").exists()
+
+
+def test_a_locked_folder_is_not_reset(tmp_path: Path) -> None:
+    (tmp_path / "log.db").touch()
+    with (tmp_path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = Shell(tmp_path / "none.sock", None).run(("reset", "--data", str(tmp_path), "--yes"))  # type: ignore[arg-type]
+    assert done.code == 4 and "locked" in done.err

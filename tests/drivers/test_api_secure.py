@@ -64,7 +64,9 @@ class Authority:
 
 
 @asynccontextmanager
-async def served(folder: Path, authority: Authority, shown: Authority | None = None) -> AsyncIterator[tuple[MemoryFace, Client, str]]:
+async def served(
+    folder: Path, authority: Authority, shown: Authority | None = None
+) -> AsyncIterator[tuple[MemoryFace, Client, str]]:
     """A node of `authority`'s cluster that shows `shown`'s certificate; a local client, and its HTTPS address."""
     known = shown or authority
     face = MemoryFace(authority_pem=known.pem, fingerprint=authority.fingerprint)

@@ -76,7 +76,7 @@ async def test_a_repeated_request_id_submits_once(path: Path) -> None:
         assert (first.status, again.status) == (201, 200)
         assert first.content["id"] == again.content["id"]
         assert len(face.submitted) == 1
-        assert b"p" != face.submitted[0][0].spec.registry_auth and face.submitted[0][0].spec.registry_auth
+        assert face.submitted[0][0].spec.registry_auth != b"p" and face.submitted[0][0].spec.registry_auth
         with pytest.raises(Conflict, match="another task"):
             await asked(client.write, "POST", "/v1/tasks", {"task": {"image": "other"}}, request_id="r" * 32)
 
@@ -162,7 +162,7 @@ async def test_events_resume_after_an_index_and_go_on(path: Path) -> None:
             found = []
             for event in client.stream("/v1/events", {"follow": 1}, headers={"Last-Event-ID": str(last)}):
                 found.append(event)
-                trio.from_thread.run_sync(lambda: face.statuses.update({n: MemberStatus.SUSPECT for n in ["id-n3"]}))
+                trio.from_thread.run_sync(lambda: face.statuses.update(dict.fromkeys(["id-n3"], MemberStatus.SUSPECT)))
                 if {name for _, name, _ in found} == {"log", "member"}:
                     return found
             return found
@@ -268,18 +268,27 @@ async def test_every_documented_path_is_served(path: Path) -> None:
 @pytest.mark.parametrize(
     "request_bytes",
     [
-        b"", b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /%ff%00 HTTP/1.1\r\nhost: x\r\n\r\n", b"GET /v1/tasks/%2e%2e%2f HTTP/1.1\r\nhost: x\r\n\r\n",
-        b"POST /v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n{", b"POST /v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        b"",
+        b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /%ff%00 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /v1/tasks/%2e%2e%2f HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"POST /v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n{",
+        b"POST /v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
         b"POST /v1/tasks HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
         b"GET /v1/tasks HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
         b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
         b"GET /v1/tasks HTTP/1.1\r\nhost: x\r\nupgrade: h2c\r\nhttp2-settings: AA\r\nconnection: upgrade, http2-settings\r\n\r\n",
-        b"GET /v1/events?since=zz HTTP/1.1\r\nhost: x\r\n\r\n", b"\x00" * 70_000,
-        b"GET /" + b"a" * 70_000, b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n", b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /v1/events?since=zz HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"\x00" * 70_000,
+        b"GET /" + b"a" * 70_000,
+        b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n",
         b"GET /v1/events?follow=1 HTTP/1.1\r\nhost: \xff\r\nlast-event-id: \xff\r\n\r\n",
     ],
-)  # fmt: skip
+)
 async def test_an_odd_request_ends_its_connection_only(path: Path, request_bytes: bytes) -> None:
     async with served(path) as (_, api, client):
         await asked(raw, path, request_bytes)
@@ -336,9 +345,13 @@ def raw(path: Path, data: bytes, half_close: bool = True) -> bytes:
 async def test_malformed_bodies_name_what_is_wrong(path: Path) -> None:
     async with served(path) as (_, _, client):
         for body, word in (
-            ({"task": {"image": "a", "imagee": 1}}, "imagee"), ({"tusk": {}}, "tusk"), ({"task": 1}, "task"), ({"task": {}}, "image"),
-            ({"task": {"image": "a", "cpus": "many"}}, "cpus"), ({"task": {"image": "a", "constraints": ["node.x==1"]}}, "node.x"),
-        ):  # fmt: skip
+            ({"task": {"image": "a", "imagee": 1}}, "imagee"),
+            ({"tusk": {}}, "tusk"),
+            ({"task": 1}, "task"),
+            ({"task": {}}, "image"),
+            ({"task": {"image": "a", "cpus": "many"}}, "cpus"),
+            ({"task": {"image": "a", "constraints": ["node.x==1"]}}, "node.x"),
+        ):
             with pytest.raises(UsageError, match=word):
                 await asked(client.write, "POST", "/v1/tasks", body)
         with pytest.raises(UsageError, match="request id"):

@@ -28,7 +28,7 @@ class MemoryFace:
         self.log = Log(*(make_node(name) for name in ("n1", "n2", "n3")))
         self.node_id = NodeId("id-n1")
         self.applied = trio.lowlevel.ParkingLot()
-        self.statuses = {node_id: MemberStatus.ALIVE for node_id in self.log.catalog.nodes}
+        self.statuses = dict.fromkeys(self.log.catalog.nodes, MemberStatus.ALIVE)
         self.down = False
         self.broken = False
         self.age_s = 0.0
@@ -121,5 +121,3 @@ class MemoryFace:
         assignment = task.assignment if current is not None and not current.ended else self.log.assign(task_id, node)
         self.log.report(assignment, Phase(phase), **fields)
         self.applied.unpark_all()
-
-
