@@ -1,36 +1,120 @@
-"""Belonging to a cluster: come back to one's own, found one, or join the one that a peer belongs to."""
+"""Belonging to a cluster: come back to one's own, found one, or join the one that a peer belongs to.
+
+The secret comes from the data folder, from the token, or (founding alone without a token) from the kernel's randomness. The desk
+for bootstrap connections opens before the cluster is known and stays open as long as the daemon runs.
+
+Promises: what the node belongs to is in its data folder before anybody is told; entry 1 goes into the store once, and only
+into the very life of the store that the founding names: a wiped disk gets its log from the others.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 
+import trio
+
+from swarm.adapters.certificates import contexts
+from swarm.adapters.clock import SystemClock
 from swarm.adapters.identity import ClusterFile
-from swarm.model.command import Found
-from swarm.model.entry import KIND_FOUND, Entry, Voter
-from swarm.model.ids import ClusterId, random_id
+from swarm.drivers.boot import Belonging, Desk, belonging_of
+from swarm.drivers.founding import Founding, check_start
+from swarm.errors import StartRefused
+from swarm.model.entry import Entry
+from swarm.model.ids import NodeId
 from swarm.node.site import Site
-from swarm.ports import Batch
+from swarm.ports import PROTOCOL_BOOT, Batch, Stored
+from swarm.wire import boot
+from swarm.wire.address import parse_address
 from swarm.wire.codec import encode
-from swarm.wire.token import parse_token
+from swarm.wire.token import format_token, parse_token
+
+LOG = logging.getLogger("swarm.node")
 
 
-async def belong(site: Site) -> ClusterFile:
-    """The cluster this node is a member of, founded or joined if it was not yet."""
-    if site.folder.cluster is not None:
-        return site.folder.cluster
-    return await found_alone(site)
+async def belong(site: Site) -> tuple[ClusterFile, Desk]:
+    """The cluster this node is a member of, and the desk where others may ask to join it. Raises `StartRefused`."""
+    config, folder = site.config, site.folder
+    known = folder.cluster
+    check_start(
+        has_cluster=known is not None, has_token=bool(config.token), has_peers=bool(config.peers), found=config.found
+    )
+    secret = _secret(site)
+    desk = Desk(
+        site.facts,
+        persist_found=lambda entry: _persist_found(site, secret, entry),
+        belonging=_belonging(known) if known is not None else None,
+    )
+    site.port.use(PROTOCOL_BOOT, await trio.to_thread.run_sync(contexts, folder.boot_credentials(secret), PROTOCOL_BOOT))
+    site.port.handle(PROTOCOL_BOOT, desk.accept)
+    if known is None:
+        known = await _settle(site, desk, secret)
+    elif known.found:
+        await _write_entry_1(site, boot.decode_entry_untrusted(known.found))
+    return known, desk
 
 
-async def found_alone(site: Site) -> ClusterFile:
-    """A cluster of one."""
-    secret = parse_token(site.config.token) if site.config.token else os.urandom(32)
-    cluster_id = ClusterId(random_id(random.SystemRandom()))
-    voters = (Voter(site.facts.id, site.stored.store_generation),)
-    payload = encode(Found(cluster_id, (site.facts,), voters))
-    entry = Entry(1, 1, KIND_FOUND, 1, payload, 0, 0.0)
-    await site.store.write((Batch(1, entries=(entry,)),))
-    site.stored = type(site.stored)(site.stored.store_generation, site.stored.hard_state, (entry,), None, None)
-    cluster = ClusterFile(cluster_id, secret, 0, encode(entry), (site.facts,))
-    site.folder.save_cluster(cluster)
-    return cluster
+def _secret(site: Site) -> bytes:
+    given, known = site.config.token, site.folder.cluster
+    if known is None:
+        return parse_token(given) if given else os.urandom(32)
+    if given and parse_token(given) != known.secret:
+        raise StartRefused(
+            f"the data folder {site.folder.path} belongs to the cluster {known.cluster_id}, and the token to another one",
+            cause="a node belongs to one cluster until it is reset",
+            hint="start without the token to stay in that cluster, or run 'swarm reset' first to join another",
+        )
+    return known.secret
+
+
+def _belonging(known: ClusterFile) -> Belonging:
+    return Belonging(known.cluster_id, known.recovery_generation, known.found, known.nodes)
+
+
+async def _settle(site: Site, desk: Desk, secret: bytes) -> ClusterFile:
+    """Found or join, and remember it."""
+    peers = site.config.peers
+    founding = Founding(
+        desk, peers, dialer=site.port, clock=SystemClock(), rng=random.SystemRandom(), say=lambda text: LOG.info("%s", text)
+    )
+    belonging = await founding.settle()
+    if site.folder.cluster is None:  # joined: a founding was remembered before it was granted
+        nodes = belonging.nodes
+        file = ClusterFile(belonging.cluster_id, secret, belonging.recovery_generation, belonging.found, nodes)
+        await trio.to_thread.run_sync(site.folder.save_cluster, file)
+        LOG.info("joined the cluster %s of %s", belonging.cluster_id, _names(belonging, site.facts.id))
+    elif not peers:
+        _print_join_line(site, secret, belonging)
+    else:
+        LOG.info("founded the cluster %s with %s", belonging.cluster_id, _names(belonging, site.facts.id))
+    assert site.folder.cluster is not None
+    return site.folder.cluster
+
+
+def _names(belonging: Belonging, self_id: NodeId) -> str:
+    return ", ".join(sorted(node.name for node in belonging.nodes if node.id != self_id)) or "nobody else"
+
+
+def _print_join_line(site: Site, secret: bytes, belonging: Belonging) -> None:
+    """To standard output: the one thing that the founder of a cluster needs next."""
+    ip = parse_address(site.facts.address)[0]
+    print(f"founded the cluster {belonging.cluster_id}; on every other host:", flush=True)
+    print(f"    SWARM_TOKEN={format_token(secret)} swarm up --peers {ip}", flush=True)
+
+
+async def _persist_found(site: Site, secret: bytes, entry: Entry) -> None:
+    """Entry 1 on disk, and whose it is: the file first, so that a crash in between is made good at the next start."""
+    belonging = belonging_of(encode(entry))
+    file = ClusterFile(belonging.cluster_id, secret, belonging.recovery_generation, belonging.found, belonging.nodes)
+    await trio.to_thread.run_sync(site.folder.save_cluster, file)
+    await _write_entry_1(site, entry)
+
+
+async def _write_entry_1(site: Site, entry: Entry) -> None:
+    stored = site.stored
+    named = [node.store_generation for node in belonging_of(encode(entry)).nodes if node.id == site.facts.id]
+    if stored.entries or stored.snapshot is not None or named != [stored.store_generation]:
+        return
+    await site.store.write((Batch(number=1, entries=(entry,)),))
+    site.stored = Stored(stored.store_generation, stored.hard_state, (entry,), None, None)

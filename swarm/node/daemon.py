@@ -43,6 +43,7 @@ from swarm.api.server import Server
 from swarm.catalog import Catalog
 from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Role, RoleChanged
+from swarm.drivers.boot import Desk
 from swarm.drivers.consensus import Replica
 from swarm.drivers.controllers import Duties
 from swarm.drivers.declare import Admitted, Declaring
@@ -56,6 +57,7 @@ from swarm.drivers.view import ViewSource
 from swarm.errors import Unauthenticated
 from swarm.membership import Config as MembershipConfig
 from swarm.membership import MemberChanged, MemberIdentity, Membership
+from swarm.model.command import Admit
 from swarm.model.entry import Voter
 from swarm.model.ids import NodeId, RequestId, random_id
 from swarm.model.node import Node
@@ -82,7 +84,7 @@ Stop = Literal["pause", "leave"]
 class Daemon:
     """Everything a member consists of, wired together. Built whole before anything runs."""
 
-    def __init__(self, site: Site, cluster: ClusterFile) -> None:
+    def __init__(self, site: Site, cluster: ClusterFile, desk: Desk) -> None:
         folder = site.folder
         self.site, self.cluster = site, cluster
         self.clock = SystemClock()
@@ -118,6 +120,7 @@ class Daemon:
         )
         self.log_source = LogSource(site.engine, self.clock)
         self.api = Api(self.make_face())
+        desk.admit = self.admit
         self.replica.subscribe(self.admitted.on_changes)
         self.gossip.subscribe(self.on_member)
         self.to_save: tuple[Node, ...] | None = None
@@ -213,6 +216,12 @@ class Daemon:
     def request_id(self) -> RequestId:
         """A fresh one."""
         return RequestId(random_id(self.rng))
+
+    async def admit(self, node: Node) -> tuple[Node, ...]:
+        """Somebody at the desk holds the token and asks to be a member: the log decides."""
+        await self.replica.submit(Admit(node), request_id=self.request_id())
+        LOG.info("admitted %s at %s", node.name, node.address)
+        return tuple(self.catalog.nodes.values())
 
     def unseal(self, sealed: bytes) -> dict[str, str] | None:
         """Registry credentials out of the log."""

@@ -7,6 +7,7 @@ answer. A node that does belong to one starts without its engine: the host may b
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import random
 import socket
@@ -111,6 +112,10 @@ async def _ask_engine(engine: DockerEngine, config: NodeConfig, *, must_answer: 
 def _facts(config: NodeConfig, folder: DataFolder, host: ProcHost, store_generation: int) -> Node:
     address = config.advertise or _own_address(config)
     ip, _ = parse_address(address)
+    if not _is_ip(ip):
+        raise StartRefused(
+            f"cannot advertise {address}", cause="an IP address is needed", hint="give the host's address with --advertise"
+        )
     cpu_millicores, memory_bytes = host.capacity()
     return Node(
         id=folder.node_id,
@@ -143,6 +148,14 @@ def _own_address(config: NodeConfig) -> str:
             cause=f"no route to {target}: {error.strerror or error}",
             hint="give it with --advertise",
         ) from None
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _note_boot(folder: Path, boot_id: str) -> bool:

@@ -73,5 +73,5 @@ async def serve(config: NodeConfig) -> None:
     site = await open_site(config)
     async with trio.open_nursery() as nursery:
         await nursery.start(site.port.serve, site.listener)
-        cluster = await belong(site)
-        await Daemon(site, cluster).run(nursery)
+        cluster, desk = await belong(site)
+        await Daemon(site, cluster, desk).run(nursery)
