@@ -43,7 +43,7 @@ def run() -> int:
     """The whole demonstration; leaves the cluster up. A TestnetError says which step failed."""
     print("Three hosts on this machine, each with its own Docker Engine. No control plane, no registry.\n")
     with step("bring three hosts up and make one cluster of them"):
-        net = Testnet.up(hosts=3)
+        net = Testnet.up(hosts=3, together=True)
     leader = net.leader()
     print(f"      every host runs the same `swarm up`; h{leader} leads at present\n")
     for number, name, arguments in TASKS:
