@@ -26,7 +26,7 @@ from swarm.model.ids import NodeId
 from swarm.node.site import Site
 from swarm.ports import PROTOCOL_BOOT, Batch, Stored
 from swarm.wire import boot
-from swarm.wire.address import parse_address
+from swarm.wire.address import PEER_PORT, parse_address
 from swarm.wire.codec import encode
 from swarm.wire.token import format_token, parse_token
 
@@ -96,11 +96,17 @@ def _names(belonging: Belonging, self_id: NodeId) -> str:
     return ", ".join(sorted(node.name for node in belonging.nodes if node.id != self_id)) or "nobody else"
 
 
+def join_line(secret: bytes, address: str) -> str:
+    """What to run on another host so that it joins through the node at `address`."""
+    ip, port = parse_address(address)
+    peer = ip if port == PEER_PORT and ":" not in ip else address
+    return f"SWARM_TOKEN={format_token(secret)} swarm up --peers {peer}"
+
+
 def _print_join_line(site: Site, secret: bytes, belonging: Belonging) -> None:
     """To standard output: the one thing that the founder of a cluster needs next."""
-    ip = parse_address(site.facts.address)[0]
     print(f"founded the cluster {belonging.cluster_id}; on every other host:", flush=True)
-    print(f"    SWARM_TOKEN={format_token(secret)} swarm up --peers {ip}", flush=True)
+    print(f"    {join_line(secret, site.facts.address)}", flush=True)
 
 
 async def _persist_found(site: Site, secret: bytes, entry: Entry) -> None:

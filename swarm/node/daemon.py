@@ -61,6 +61,7 @@ from swarm.model.command import Admit
 from swarm.model.entry import Voter
 from swarm.model.ids import NodeId, RequestId, random_id
 from swarm.model.node import Node
+from swarm.node.belong import join_line
 from swarm.node.face import Face, Secrets
 from swarm.node.site import Site
 from swarm.ports import PROTOCOL_PEER, EngineError
@@ -190,11 +191,9 @@ class Daemon:
         """The node as its API sees it."""
         folder, cluster = self.site.folder, self.cluster
         credentials = folder.peer_credentials()
-        token = format_token(cluster.secret)
-        ip = parse_address(self.site.facts.address)[0]
         secrets = Secrets(
-            join_token=token,
-            join_line=f"SWARM_TOKEN={token} swarm up --peers {ip}",
+            join_token=format_token(cluster.secret),
+            join_line=join_line(cluster.secret, self.site.facts.address),
             authority_sha256=credentials.authority_fingerprint,
             authority_pem=credentials.authority.decode(),
             seal_registry_auth=lambda auth: seal_with_key(

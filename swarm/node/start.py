@@ -26,7 +26,7 @@ from swarm.node.site import open_site
 from swarm.schema.node_config import NodeConfig
 
 LOG = logging.getLogger("swarm.node")
-EXIT_STORE = 10
+EXIT_STORE = 12
 """The disk refused; docs/cli.md. Containers run on."""
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
