@@ -97,6 +97,9 @@ def decide(me: Node, views: Mapping[str, View]) -> Decision:
             hint="give the addresses of one cluster with --peers",
         )
     if clusters:
+        unheard = tuple(f"{address}: {_lack(view)}" for address, view in views.items() if view is None)
+        if unheard:  # each address is heard out once, or found unreachable: it may belong to another cluster
+            return Wait(unheard)
         members = {address: view for address, view in there.items() if view.cluster_id}
         shown = [view.found for view in members.values() if view.found]
         return JoinCluster(clusters[0], tuple(members), shown[0] if shown else b"")

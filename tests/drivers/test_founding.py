@@ -304,14 +304,15 @@ async def test_a_newcomer_joins_the_cluster_that_any_peer_belongs_to() -> None:
 
 
 async def test_peers_of_two_clusters_are_refused_and_both_are_named() -> None:
-    one, two, newcomer = member(1), member(2, "cd" * 16), Starter(9)
     views = {"a:1": greeting(1, cluster="ab" * 16), "b:1": greeting(2, cluster="cd" * 16)}
     with pytest.raises(StartRefused, match="different clusters") as caught:
         decide(node_of(9), views)
     assert "a:1 to " + "ab" * 16 in caught.value.cause and "b:1 to " + "cd" * 16 in caught.value.cause
-    async with serving(one, two, newcomer):
-        newcomer.founding([one.address, two.address])
-        assert newcomer.desk.belonging is None
+    one, two, newcomer = member(1), member(2, "cd" * 16), Starter(9)
+    async with serving(one, two, newcomer) as addresses:
+        with pytest.raises(StartRefused, match="different clusters"):
+            await newcomer.settle(addresses)
+    assert newcomer.desk.belonging is None
 
 
 async def test_a_newcomer_waits_out_an_election_and_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,8 +420,11 @@ def test_two_nodes_of_one_name_do_not_found() -> None:
     assert isinstance(decision, Wait) and "named 'n1'" in decision.reasons[0]
 
 
-def test_a_cluster_is_joined_even_while_others_are_unheard() -> None:
-    views = {"a": None, "b": greeting(2, cluster="ab" * 16, found=b"x"), "c": greeting(3, (3,))}
+def test_a_cluster_is_joined_although_others_are_out_of_reach_once_each_was_tried() -> None:
+    views: dict[str, Greeting | PeerError | None] = {"a": None, "b": greeting(2, cluster="ab" * 16, found=b"x")}
+    views["c"] = greeting(3, (3,))
+    assert decide(node_of(1), views) == Wait(("a: not answered yet",))
+    views["a"] = Unreachable("no route to host")
     assert decide(node_of(1), views) == JoinCluster(ClusterId("ab" * 16), ("b",), b"x")
 
 

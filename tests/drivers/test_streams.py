@@ -9,12 +9,12 @@ import trio
 
 from swarm.adapters import tcp
 from swarm.adapters.certificates import contexts, issue
-from swarm.drivers.link import StreamsConfig
+from swarm.drivers.link import StreamsConfig, close_now
 from swarm.errors import Bug, Conflict, Overloaded, PeerError, Unauthenticated, Unreachable, UsageError
 from swarm.model.ids import ClusterId, NodeId
-from swarm.ports import PROTOCOL_PEER
+from swarm.ports import PROTOCOL_BOOT, PROTOCOL_PEER, SecureStream
 from swarm.wire.frame import Call, Hello, Message, encode_frame
-from swarm.wire.keys import cluster_salt
+from swarm.wire.keys import FOUND_SALT, cluster_salt
 from tests.fakes.loopback_members import CLUSTER, SECRET, LoopbackMember, connect, introduce, key_of, node_of, pair
 
 
@@ -485,3 +485,35 @@ async def test_a_taken_port_is_named() -> None:
     await listener.aclose()
 
 
+
+
+@pytest.mark.parametrize("boot_first", [True, False])
+async def test_a_certificate_of_one_authority_is_not_good_for_the_others_protocol(boot_first: bool) -> None:
+    """One port, two authorities: the context is chosen by name, and the certificate must come from that one's authority."""
+    node = node_of(7)
+    boot = contexts(issue(SECRET, FOUND_SALT, node.id, key_of(7)), PROTOCOL_BOOT)
+    peer = contexts(issue(SECRET, cluster_salt(CLUSTER), node.id, key_of(7)), PROTOCOL_PEER)
+    port = tcp.PeerPort()
+    reached: list[str] = []
+
+    async def reach(secure: SecureStream) -> None:
+        reached.append(secure.node_id)
+        await close_now(secure.stream)
+
+    for protocol, made in [(PROTOCOL_BOOT, boot), (PROTOCOL_PEER, peer)][:: 1 if boot_first else -1]:
+        port.use(protocol, made)
+        port.handle(protocol, reach)
+    listener = await tcp.open_listener("127.0.0.1", 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(port.serve, listener)
+        for protocol, good, bad in ((PROTOCOL_PEER, peer, boot), (PROTOCOL_BOOT, boot, peer)):
+            for made in (bad, good):
+                made.client.set_alpn_protocols([protocol])
+                made.client.verify_mode = ssl.CERT_NONE  # a hostile client does not check whom it talks to
+                plain = await trio.open_tcp_stream("127.0.0.1", tcp.listener_port(listener))
+                stream = trio.SSLStream(plain, made.client, server_hostname=tcp.server_name(protocol))
+                await stream.do_handshake()
+                await drain(stream)
+        nursery.cancel_scope.cancel()
+    listener.socket.close()
+    assert len(reached) == 2 and port.counters["unauthenticated"] == 2

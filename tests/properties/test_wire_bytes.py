@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.errors import BadMessage, OperatorError, Unauthenticated
-from swarm.membership import decode_message_untrusted
+from swarm.membership import decode_message_untrusted, encode_message
+from swarm.membership.messages import Ack, Claim, Ping
 from swarm.model.ids import ClusterId, NodeId
+from swarm.model.liveness import MemberStatus
 from swarm.wire import boot, frame
 from swarm.wire.envelope import PLAINTEXT_BYTES_MAX, Sealer
 from swarm.wire.keys import Keyring
@@ -73,12 +75,51 @@ def test_a_packet_changed_after_sealing_never_opens(plaintext: bytes, touch: dic
     assert two.open_untrusted(packet) == (ONE, plaintext), "a forgery takes nothing away from the real packet"
 
 
-@given(st.binary(max_size=400), touches)
-def test_a_member_that_seals_nonsense_is_only_a_bad_message(plaintext: bytes, touch: dict[str, int]) -> None:
+counts = st.integers(0, 2**53)
+claims = st.builds(
+    Claim,
+    node_id=st.just(ONE),
+    generation=counts,
+    incarnation=counts,
+    status=st.just(MemberStatus.ALIVE),
+    name=st.text("abc-", min_size=1, max_size=20),
+    address=st.just("10.77.0.11:4747"),
+)
+gossip = st.one_of(
+    st.builds(Ping, claims, counts, st.just(TWO), st.lists(claims, max_size=3).map(tuple)),
+    st.builds(Ack, claims, counts, st.lists(claims, max_size=3).map(tuple)),
+)
+
+
+@given(gossip, touches)
+def test_a_member_that_seals_a_changed_message_says_something_else_or_a_bad_message(
+    message: Ping | Ack, touch: dict[str, int]
+) -> None:
+    """Half of the mutations of packets: before sealing, where the seal opens and the decoder stands alone."""
     one, two = sealers()
-    _, opened = two.open_untrusted(one.seal(ONE, mutated(plaintext, **touch)))
+    plaintext = encode_message(message)
+    assert decode_message_untrusted(two.open_untrusted(one.seal(ONE, plaintext))[1]) == message
+    changed = two.open_untrusted(one.seal(ONE, mutated(plaintext, **touch)))[1]
     with contextlib.suppress(BadMessage):
-        decode_message_untrusted(opened, bytes_max=PACKET_BYTES_MAX)
+        decode_message_untrusted(changed, bytes_max=PACKET_BYTES_MAX)
+
+
+@given(gossip, touches)
+def test_a_message_changed_after_sealing_never_arrives(message: Ping | Ack, touch: dict[str, int]) -> None:
+    """The other half: by a stranger, after sealing."""
+    one, two = sealers()
+    packet = one.seal(ONE, encode_message(message))
+    changed = mutated(packet, **touch)
+    if changed != packet:
+        with pytest.raises((Unauthenticated, BadMessage)):
+            two.open_untrusted(changed)
+
+
+@given(st.binary(max_size=400))
+def test_a_member_that_seals_nonsense_is_only_a_bad_message(plaintext: bytes) -> None:
+    one, two = sealers()
+    with contextlib.suppress(BadMessage):
+        decode_message_untrusted(two.open_untrusted(one.seal(ONE, plaintext))[1], bytes_max=PACKET_BYTES_MAX)
 
 
 @given(st.binary(max_size=PACKET_BYTES_MAX + 100))
