@@ -8,12 +8,14 @@ import sys
 import time
 
 from testnet import demo, engine, images
+from testnet.bench import bench
 from testnet.cluster import Testnet
 from testnet.host import INSIDE_ENVIRONMENT, SWARM, SharedHost, tail
 from testnet.layout import TestnetError
 from testnet.state import DAEMON, ENGINE
 
 DESCRIPTION = "Emulated hosts on this machine, each with a Docker Engine and a swarm daemon of its own."
+BENCHES = tuple(bench.MEASUREMENTS)
 ONE_HOST = ("kill", "revive", "thaw", "crash-daemon", "restart-daemon", "crash-engine", "restart-engine")
 HELP = {
     "kill": "a power cut: everything on the host is gone at once",
@@ -37,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="remove everything that `up` made, also after a crash")
     commands.add_parser("status", help="hosts and what runs on them")
     commands.add_parser("demo", help="three hosts, three tasks, a host dies, the work goes on")
+    measured = commands.add_parser("bench", help="measure the main job beside the raw engine; writes the page")
+    measured.add_argument("--only", choices=BENCHES, help="one measurement, printed only")
+    measured.add_argument("--runs", type=int, metavar="N", help="how often each is repeated")
     swarm = commands.add_parser("swarm", help="run `swarm ARGS` on a host")
     swarm.add_argument("host", type=int)
     swarm.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -86,6 +91,8 @@ def run(chosen: argparse.Namespace) -> int:
             status(Testnet.attach())
         case "demo":
             return demo.run()
+        case "bench":
+            return bench.run(only=chosen.only, runs=chosen.runs)
         case "swarm":
             enter(Testnet.attach(), chosen.host, [str(SWARM), *chosen.arguments])
         case "exec":

@@ -1,0 +1,65 @@
+"""The page of results: what machine, which commit, how to repeat it, then one section per measurement."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import docker
+
+from testnet.bench.figures import Section
+from testnet.cluster import Testnet
+from testnet.layout import REPOSITORY
+
+PAGE = REPOSITORY / "docs" / "benchmarks" / "main-job.md"
+
+INTRODUCTION = """# The main job, measured
+
+Written by `./testnet/run bench`, which measures all of it again (as root, on Debian; it leaves nothing behind). Hosts are
+emulated on one machine, each with a Docker Engine and a daemon of its own ([testnet](../testnet.md)), so all of them share its
+cores: compare figures within one page, not across machines. What stands beside the raw engine was measured in turn with it, on
+the same engine, in the same network mode and minute.
+
+`discarded` counts the runs that failed or were disturbed, with the reason; percentiles are by nearest rank, so with few runs p95
+is the maximum."""
+
+
+def said_by(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY).stdout.strip()
+
+
+def commit() -> str:
+    """The commit that was measured; says so when the product differed from it."""
+    changed = said_by("git", "status", "--porcelain", "--", "swarm")
+    return said_by("git", "rev-parse", "--short=12", "HEAD") + (", with changes that are not committed" if changed else "")
+
+
+def processor() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1].strip() if found else platform.machine()
+
+
+def facts(net: Testnet) -> str:
+    """The machine and the programs, as a table."""
+    with docker.APIClient(base_url=net.engine(net.hosts[0]), timeout=30) as client:
+        version = client.version()
+    memory = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    rows = {
+        "cores": f"{os.cpu_count()} ({processor()})",
+        "memory": f"{int(memory[1]) / 1024**2:.0f} GiB" if memory else "unknown",
+        "kernel": platform.release(),
+        "Docker Engine": f"{version['Version']}, API {version['ApiVersion']}",
+        "Python": platform.python_version(),
+        "load average before": ", ".join(f"{load:.2f}" for load in os.getloadavg()),
+        "commit": commit(),
+    }
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def write(about: str, sections: list[Section]) -> Path:
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text("\n\n".join([INTRODUCTION, about, *(section.markdown() for section in sections)]) + "\n")
+    return PAGE
