@@ -162,6 +162,7 @@ class Cluster:
         daemon.packet_part = daemon.gossip
         daemon.containers = Containers(daemon, daemon.replica, daemon.forwarding, daemon.gossip, rebooted=rebooted)
         daemon.duties = Duties(daemon, daemon.replica, daemon.gossip)
+        daemon.gossip.on_change.append(daemon.duties.on_gossip)
         daemon.parts = [daemon.replica, daemon.gossip, daemon.containers]
         daemon.later(0.2 + self.rng.random(), None, self._declare, daemon)
         return daemon

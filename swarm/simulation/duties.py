@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from swarm.controllers import Replacing, VerdictController, VoterController, drain_wishes, settle_moves
+from swarm.drivers.controllers import Leadership
 from swarm.errors import OperatorError
 from swarm.model.command import COMMANDS, KIND_OF
-from swarm.model.entry import Voter
-from swarm.model.ids import RequestId
+from swarm.model.entry import Entry, Voter
+from swarm.model.ids import NodeId, RequestId
+from swarm.model.outcome import Applied
 from swarm.model.view import ClusterView
-from swarm.scheduler import Policy, plan
+from swarm.scheduler import Policy
 from swarm.simulation.gossip import Gossip
 from swarm.simulation.node import Daemon
 from swarm.simulation.replica import Replica
@@ -22,28 +23,6 @@ from swarm.wire.codec import encode
 
 LOOK_EVERY_S = 1.0
 WAKE_S = 0.001
-PLACEMENTS_MAX = 512
-
-
-class _Leadership:
-    """What one term's leader remembers."""
-
-    def __init__(self, term: int, since: float) -> None:
-        self.term = term
-        self.since = since
-        self.verdicts = VerdictController()
-        self.replacing = Replacing()
-        self.voters = VoterController()
-
-    def decide(self, view: ClusterView) -> list[Any]:
-        """Commands, in the order in which they should be applied."""
-        verdicts = self.verdicts.reconcile(view)
-        if verdicts:
-            return list(verdicts)
-        wishes = self.replacing.reconcile(view, brake_until=self.verdicts.brake_until)
-        moves, stops = drain_wishes(view)
-        placed = plan(view, replacements=(*wishes.replacements, *moves), policy=Policy.SPREAD, limit=PLACEMENTS_MAX)
-        return [*settle_moves(view), *stops, *wishes.reasons, *placed.commands]
 
 
 class Duties:
@@ -53,10 +32,10 @@ class Duties:
         self.daemon = daemon
         self.replica = replica
         self.gossip = gossip
-        self._leadership: _Leadership | None = None
+        self._leadership: Leadership | None = None
         self._proposed_index = 0
         self._looking = False
-        replica.on_applied.append(lambda entries, results, restored: self.wake())
+        replica.on_applied.append(self._on_applied)
         daemon.later(LOOK_EVERY_S, None, self._every_second)
 
     def wake(self) -> None:
@@ -64,6 +43,20 @@ class Duties:
         if not self._looking:
             self._looking = True
             self.daemon.later(WAKE_S, None, self._look)
+
+    def _on_applied(self, entries: tuple[Entry, ...], results: tuple[Applied, ...], restored: bool) -> None:
+        if self._leadership is not None:
+            if restored:
+                self._leadership.planner.touch_everything()
+            for applied in results:
+                self._leadership.planner.touch(NodeId(each) for each in sorted(applied.touched_nodes))
+        self.wake()
+
+    def on_gossip(self) -> None:
+        """A member changed: what could not be placed may be placeable now."""
+        if self._leadership is not None:
+            self._leadership.planner.look_again()
+        self.wake()
 
     def _every_second(self) -> None:
         self.daemon.later(LOOK_EVERY_S, None, self._every_second)
@@ -78,11 +71,12 @@ class Duties:
         leadership = self._leadership
         term = replica.core.term
         if leadership is None or leadership.term != term:
-            leadership = self._leadership = _Leadership(term, self.daemon.now())
+            leadership = self._leadership = Leadership(term, self.daemon.now(), Policy.SPREAD)
             self._proposed_index = 0
         if replica.applied_index < self._proposed_index:
             return
         view = self._view(leadership.since)
+        leadership.look_back(view)
         for command in leadership.decide(view):
             self.daemon.todo(replica, self._propose, (command, term))
         voters = leadership.voters.reconcile(view)

@@ -15,8 +15,10 @@ from swarm.model.liveness import EngineState
 from swarm.simulation.cluster import Cluster
 from swarm.simulation.host import Host
 from swarm.simulation.network import FAIR, Weather
+from swarm.simulation.node import Daemon
 
-KINDS = ("power", "blackout", "daemon", "freeze", "machine", "engine", "slow_engine", "disk", "cut", "one_way", "split")
+KINDS = ("power", "blackout", "daemon", "freeze", "machine", "engine", "slow_engine", "disk", "cut", "pair", "one_way", "split",
+         "crown")
 
 
 class Faults:
@@ -28,6 +30,7 @@ class Faults:
         self.rng = cluster.world.random("faults")
         self.every_s = every_s
         self.is_over = False
+        self._hunting = 0
         self._actions: dict[str, Callable[[Host], None]] = {
             "power": self._power,
             "blackout": self._blackout,
@@ -38,6 +41,8 @@ class Faults:
             "slow_engine": self._slow_engine,
             "disk": self._disk,
             "cut": self._isolate,
+            "pair": self._pair,
+            "crown": self._crown,
             "one_way": self._one_way,
             "split": self._split,
         }
@@ -52,6 +57,7 @@ class Faults:
             host.engine.habits.drop_event = self.rng.choice((0.0, 0.2, 0.5))
             host.engine.habits.slow = self.rng.choice((0.0, 0.1))
             host.engine.habits.ends_per_s = self.rng.choice((0.0, 0.0, 0.02))
+        cluster.scene.on_leader.append(self._on_leader)
         self.world.after(self.rng.expovariate(1 / every_s), self._next)
         self.world.after(1.0, self._watchdog)
 
@@ -131,6 +137,45 @@ class Faults:
         self.world.trace(host.name, "CUT OFF")
         self.cluster.scene.network.split([host.number], others)
         self._for_a_while(25.0, self._open_paths)
+
+    def _pair(self, host: Host) -> None:
+        """Two hosts do not hear each other; everybody else hears both."""
+        others = [other.number for other in self.cluster.hosts if other is not host]
+        if others:
+            other = self.rng.choice(others)
+            self.world.trace(host.name, f"CUT OFF from n{other} alone")
+            self.cluster.scene.network.split([host.number], [other])
+            self._for_a_while(15.0, self._open_paths)
+
+    def _crown(self, host: Host) -> None:
+        """The next winners of an election get into trouble at once; the present leader goes, so that there is one."""
+        self._hunting = self.rng.randint(1, 5)
+        host.crash_daemon()
+
+    def _on_leader(self, daemon: Daemon) -> None:
+        if self._hunting and not self.is_over:
+            self._hunting -= 1
+            self.world.after(self.rng.random() ** 3 * 0.02, self._hunt, daemon.host)
+
+    def _hunt(self, leader: Host) -> None:
+        """Cut a new leader off, kill it, or let everybody else forget what they have not written down."""
+        if self.is_over:
+            return
+        self.world.trace(leader.name, "HUNTED")
+        what = self.rng.random()
+        if what < 0.6:
+            others = [other for other in self.cluster.hosts if other is not leader]
+            self.cluster.scene.network.split([leader.number], [other.number for other in others])
+            self._for_a_while(6.0, self._open_paths)
+            for other in others:
+                if self.rng.random() < 0.7:
+                    self._restart_soon(other)
+        if what > 0.5:
+            self._restart_soon(leader)
+
+    def _restart_soon(self, host: Host) -> None:
+        host.crash_daemon()
+        self.world.after(0.05 + 0.3 * self.rng.random(), host.start_daemon)
 
     def _one_way(self, host: Host) -> None:
         network = self.cluster.scene.network

@@ -5,7 +5,7 @@ Promise: nothing here decides anything the drivers do not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from swarm.membership import (
@@ -49,6 +49,7 @@ class Gossip:
             rng=self.scene.world.random(f"gossip/{host.number}/{daemon.life}"),
             now=daemon.now(),
         )
+        self.on_change: list[Callable[[], None]] = []
         self._packets = 0
         daemon.handlers["membership.sync"] = self._on_sync
         daemon.handlers["membership.ping"] = self._on_ping
@@ -97,6 +98,8 @@ class Gossip:
             case SendPacket():
                 self._send(effect)
             case MemberChanged():
+                for told in self.on_change:
+                    told()
                 if self.scene.world.tracing:
                     new = effect.new
                     said = f"{new.name} is {new.status.value} {new.death_kind or ''} {effect.evidence}"

@@ -227,8 +227,8 @@ class Daemon:
                 part.on_stall(gap_s, self.now())
         waiting, self._inbox = self._inbox, deque()
         while waiting and self.is_alive:
-            part, action, arguments = waiting.popleft()
-            self.feed(part, action, *arguments)
+            fed, handler, arguments = waiting.popleft()
+            self.feed(fed, handler, *arguments)
         for part in self.parts:
             part.dirty = True
         self._armed.clear()

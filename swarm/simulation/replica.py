@@ -118,6 +118,8 @@ class Replica:
                 self._send_snapshot(effect.to)
             case RoleChanged():
                 if effect.role is Role.LEADER:
+                    for hunter in self.scene.on_leader:
+                        hunter(self.daemon)
                     self.core.set_learners(self.learners(), self.daemon.now())
                 for told in self.on_role:
                     told(effect)

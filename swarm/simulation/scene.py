@@ -6,6 +6,7 @@ draw, no event.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,8 @@ class Scene:
     hosts: dict[int, Host] = field(default_factory=dict)
     by_address: dict[str, Host] = field(default_factory=dict)
     by_id: dict[NodeId, Host] = field(default_factory=dict)
+    on_leader: list[Callable[[Daemon], None]] = field(default_factory=list)
+    """Called when a daemon has won an election; for faults that wait for it."""
 
     def add(self, host: Host) -> None:
         """Put a host on the scene."""

@@ -178,6 +178,12 @@ class VirtualEngine:
         elif self.habits.ends_per_s:
             world.after(rng.expovariate(self.habits.ends_per_s), self._end, box, box.runs, 1)
 
+    def place_stranger(self, plan: ContainerPlan) -> None:
+        """Somebody else's container, running; nobody but the power should end it, and nobody starts it again."""
+        self.made += 1
+        box = Box(f"s{self.host.number}-{self.made}", plan, ContainerStatus.RUNNING, runs=1)
+        self.boxes[box.container_id] = box
+
     def _stopped(self, box: Box, run: int, tell: Done) -> None:
         self._end(box, run, 143)
         if self._rng().random() >= self.habits.lose_reply:
@@ -185,7 +191,7 @@ class VirtualEngine:
 
     def _end(self, box: Box, run: int, exit_code: int) -> None:
         if box.status is not ContainerStatus.RUNNING or box.runs != run:
-            return
+            return  # the power went, or it was started again
         box.status, box.exit_code = ContainerStatus.EXITED, exit_code
         box.finished_utc = self.host.clock.utc()
         self._trace(f"ended {box.plan.name} with {exit_code}")
@@ -235,7 +241,6 @@ class VirtualEngine:
         for box in self.boxes.values():
             if box.status is ContainerStatus.RUNNING:
                 box.status, box.exit_code = ContainerStatus.EXITED, 137
-                box.runs += 1
                 self.host.scene.watch.copy_ended(self.host, box.plan.labels)
         self.state = EngineState.UP
 

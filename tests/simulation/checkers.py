@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from swarm.catalog import Catalog
 from swarm.consensus.effects import Role
-from swarm.model.command import Assign, StopAssignment, Submit
+from swarm.model.command import Assign, Submit
 from swarm.model.entry import Entry, SnapshotMeta
 from swarm.model.ids import RequestId, TaskId
 from swarm.model.node import Availability, VerdictKind
@@ -27,6 +27,7 @@ from swarm.wire.limits import PAYLOAD_BYTES_MAX
 
 DIGEST_EVERY = 8
 CORE_CHECK_EVERY = 128
+NEWS_CHECK_EVERY = 16
 STALE_START_S = 8.0
 """A node without the leader may start nothing new after 5 s; with what is under way, and clocks that are off, after 8."""
 FUTILE_MAX = 12
@@ -53,6 +54,7 @@ class Checkers(Watch):
         """Task -> (attempt, host number) of every container that runs now."""
         self._over_since: dict[str, float] = {}
         """Assignment -> when the log first said that it is to run no more."""
+        self._news: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
         self._refused: dict[bytes, int] = {}
         self._now = 0.0
 
@@ -71,8 +73,21 @@ class Checkers(Watch):
                 self._check_leases()
         else:
             self._leading.pop(daemon.host_number, None)
+        if self.turns % NEWS_CHECK_EVERY == 0:
+            self._check_news(daemon)
         if self.turns % CORE_CHECK_EVERY == 0:
             daemon.check()
+
+    def _check_news(self, daemon: Member) -> None:
+        """What a life of a daemon believes of a member never gets older."""
+        known = self._news.setdefault((daemon.host_number, daemon.life), {})
+        for view in daemon.gossip.members().values():
+            order = (view.generation, view.incarnation)
+            if order < known.get(view.name, order):
+                raise Violation(
+                    f"news never gets older: {daemon.host.name} believed {view.name} {known[view.name]}, now {order}"
+                )
+            known[view.name] = order
 
     def _check_leases(self) -> None:
         holders = [
@@ -227,6 +242,8 @@ class Checkers(Watch):
                 pass
 
     def _judge_stop(self, daemon: Member, labels: dict[str, str]) -> None:
+        if labels[container_labels.CLUSTER] != daemon.scene.cluster_id or labels[container_labels.NODE] != daemon.node_id:
+            raise Violation(f"what is not ours is not touched: {daemon.host.name} stops a stranger's container")
         assignment = self.truth.assignments.get(_assignment(labels))
         if assignment is None or assignment.ended or assignment.desired is Desired.STOPPED:
             return

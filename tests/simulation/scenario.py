@@ -13,9 +13,14 @@ import random
 from dataclasses import dataclass, field
 
 from swarm.errors import Bug
+from swarm.model.container import ContainerPlan
+from swarm.model.ids import ClusterId
 from swarm.model.liveness import MemberStatus
 from swarm.model.node import VerdictKind
 from swarm.model.phase import Desired, Phase
+from swarm.model.task import TaskSpec
+from swarm.runner.config import RunnerConfig
+from swarm.runner.labels import ATTEMPT, CLUSTER, NAME, NODE, TASK
 from swarm.simulation.cluster import Cluster
 from swarm.simulation.faults import Faults
 from swarm.simulation.scene import Settings
@@ -24,10 +29,14 @@ from swarm.simulation.world import TraceSink
 from tests.simulation.checkers import Checkers, Violation
 
 CONVERGE_S = 150.0
-"""The brake holds replacing back for 60 s after a mass death, a stalled daemon has 30 s of grace, a voter change takes 10 s, and
-a stray container is left alone for 60 s."""
+"""The brake holds replacing back for 60 s after a mass death, a stalled daemon has 30 s of grace, and a voter change takes 10 s."""
+STRAY_GRACE_S = 8.0
+"""Shorter than a daemon's, so that what is collected is collected within a run."""
 HOLD = 3
 """Seconds in a row for which everything must be well."""
+
+
+SETTINGS = Settings(runner=RunnerConfig(stray_grace_s=STRAY_GRACE_S))
 
 
 @dataclass
@@ -57,8 +66,9 @@ def run_seed(
     count, chaos_s = hosts or drawn_hosts, seconds or drawn_seconds
     founders = rng.choice((0, 0, 1, min(3, count)))
     checkers = Checkers()
-    cluster = Cluster(seed, count, founders=founders, settings=settings, watch=checkers, trace_sink=trace)
+    cluster = Cluster(seed, count, founders=founders, settings=settings or SETTINGS, watch=checkers, trace_sink=trace)
     workload = _Judged(cluster, checkers)
+    _place_strangers(cluster)
     cluster.run(3.0)
     faults = Faults(cluster, every_s=rng.choice((1.0, 2.5, 5.0)))
     cluster.run(chaos_s)
@@ -68,6 +78,8 @@ def run_seed(
     _converge(cluster, checkers, workload)
     healed_in_s = cluster.world.now - healed_at
     _new_work(cluster, checkers, workload)
+    if gone := _strangers_gone(cluster):
+        raise Violation(f"what is not ours is not touched: strangers' containers on {', '.join(gone)}")
     for member in cluster.daemons():
         member.check()
         member.replica.catalog.check()
@@ -88,6 +100,24 @@ class _Judged(Workload):
         super().answered(request)
         if request.answer is not None and request.answer.outcome is None and request.command.__class__.__name__ == "Submit":
             self._checkers.acknowledged(request.command)
+
+
+def _place_strangers(cluster: Cluster) -> None:
+    """On every engine: a container of another cluster, and one of another node of this cluster (engines can be shared)."""
+    for host in cluster.hosts:
+        for number, (cluster_id, node_id) in enumerate(((ClusterId("another"), host.node_id), (cluster.scene.cluster_id, "other"))):
+            labels = {CLUSTER: cluster_id, NODE: node_id, TASK: f"stranger{number}", ATTEMPT: "1", NAME: "stranger"}
+            host.engine.place_stranger(ContainerPlan(f"stranger{number}", labels, TaskSpec("stranger", "image"), ()))
+
+
+def _strangers_gone(cluster: Cluster) -> list[str]:
+    """Strangers' containers that are not there any more, or were stopped."""
+    gone = []
+    for host in cluster.hosts:
+        there = [box for box in host.engine.boxes.values() if box.plan.name.startswith("stranger")]
+        if len(there) != 2 or any(box.runs != 1 for box in there):
+            gone.append(host.name)
+    return gone
 
 
 def _converge(cluster: Cluster, checkers: Checkers, workload: Workload) -> None:
@@ -127,7 +157,8 @@ def what_is_wrong(cluster: Cluster, checkers: Checkers, workload: Workload) -> l
         bad = [f"{view.name} {view.status.value}" for view in views.values() if view.status is not MemberStatus.ALIVE]
         if bad or len(views) != len(cluster.hosts):
             wrong.append(f"{member.host.name} sees {len(views)} members, {', '.join(bad)}")
-    wrong += [f"{node.name} has verdict {node.verdict.kind}" for node in truth.nodes.values() if node.verdict.kind is not VerdictKind.ALIVE]
+    dead = [node for node in truth.nodes.values() if node.verdict.kind is not VerdictKind.ALIVE]
+    wrong += [f"{node.name} has verdict {node.verdict.kind}" for node in dead]
     unanswered = [type(request.command).__name__ for request in workload.requests if request.answer is None]
     if unanswered:
         wrong.append(f"unanswered: {unanswered}")
