@@ -12,7 +12,9 @@ amounts = st.builds(
     cpu_millicores=st.integers(0, 10**6),
     memory_bytes=st.integers(0, 2**40),
     tasks=st.integers(0, 1000),
-    generic=st.dictionaries(st.sampled_from(["gpu", "licence", "fpga"]), st.integers(1, 8)).map(lambda d: tuple(sorted(d.items()))),
+    generic=st.dictionaries(st.sampled_from(["gpu", "licence", "fpga"]), st.integers(1, 8)).map(
+        lambda amounts: tuple(sorted(amounts.items()))
+    ),
 )
 
 
