@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from swarm.adapters.certificates import Credentials, fingerprint, issue, public_key_der
+from swarm.adapters.store_file import GENERATION as STORE_GENERATION
 from swarm.errors import StartRefused
 from swarm.model.ids import ClusterId, NodeId, is_id, random_id
 from swarm.model.node import Node
@@ -133,14 +134,21 @@ def _read_folder(folder: Path, lock: int, name: str, rng: random.Random) -> Data
 
 
 def _check_whole(folder: Path, node: NodeFile | None, cluster: ClusterFile | None) -> None:
-    """Refuse a folder of which a part is missing: a new id under an old cluster would be admitted by nobody."""
+    """Refuse a folder of which a part is missing.
+
+    A new id under an old cluster would be admitted by nobody. A counter that begins anew is worse: an empty store under the
+    first store generation would vote in the name of the one that was lost, and packets under the first start are dropped as old.
+    """
     wrong = ""
+    counters = [name for name in (STORE_GENERATION, GENERATION) if not (folder / name).exists()]
     if cluster is not None and (node is None or not (folder / KEY).exists()):
         wrong = f"{CLUSTER} is there, but not {NODE} or not {KEY}"
     elif node is not None and not (folder / KEY).exists():
         wrong = f"{NODE} is there, but not {KEY}"
     elif node is not None and not is_id(node.node_id):
         wrong = f"{NODE} holds no node id"
+    elif cluster is not None and counters:
+        wrong = f"{CLUSTER} is there, but not {counters[0]}"
     elif cluster is not None and (not is_id(cluster.cluster_id) or len(cluster.secret) != 32):
         wrong = f"{CLUSTER} holds no cluster id or no secret"
     if wrong:

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from swarm.adapters import seal
 from swarm.adapters.certificates import public_key_der
 from swarm.adapters.identity import CLUSTER, GENERATION, KEY, NODE, ClusterFile, DataFolder, open_data_folder
+from swarm.adapters.store import open_store
+from swarm.adapters.store_file import GENERATION as STORE_GENERATION
+from swarm.adapters.store_file import GenerationFile
 from swarm.errors import StartRefused, Unauthenticated
 from swarm.model.ids import ClusterId
 from tests.fakes.loopback_members import node_of
@@ -26,9 +29,15 @@ def opened(path: Path, name: str = "n1") -> DataFolder:
     return open_data_folder(path, name=name, rng=random.Random(1))
 
 
+def belong(folder: DataFolder) -> None:
+    """What a start makes beside the identity: a store, and then a cluster."""
+    GenerationFile(folder.path).write(1)
+    folder.save_cluster(WHOLE)
+
+
 def test_a_folder_keeps_who_the_node_is_and_counts_its_starts(tmp_path: Path) -> None:
     first = opened(tmp_path / "data")
-    first.save_cluster(WHOLE)
+    belong(first)
     first.close()
     second = opened(tmp_path / "data", name="")
     assert (second.node_id, second.name, second.public_key) == (first.node_id, "n1", first.public_key)
@@ -65,7 +74,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("broken", [NODE, CLUSTER, GENERATION, KEY])
 def test_a_damaged_file_is_named_and_nothing_is_changed(tmp_path: Path, broken: str) -> None:
     folder = opened(tmp_path)
-    folder.save_cluster(WHOLE)
+    belong(folder)
     folder.close()
     (tmp_path / broken).write_bytes(b"\x00garbage")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -74,15 +83,27 @@ def test_a_damaged_file_is_named_and_nothing_is_changed(tmp_path: Path, broken: 
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("missing", [NODE, KEY])
+@pytest.mark.parametrize("missing", [NODE, KEY, GENERATION, STORE_GENERATION])
 def test_a_folder_with_a_part_missing_is_not_filled_up_with_a_new_identity(tmp_path: Path, missing: str) -> None:
     folder = opened(tmp_path)
-    folder.save_cluster(WHOLE)
+    belong(folder)
     folder.close()
     (tmp_path / missing).unlink()
     with pytest.raises(StartRefused, match="cannot use the data folder"):
         opened(tmp_path)
     assert not (tmp_path / missing).exists()
+
+
+def test_a_wiped_store_does_not_begin_again_under_the_generation_that_votes(tmp_path: Path) -> None:
+    folder = opened(tmp_path)
+    open_store(tmp_path)
+    folder.save_cluster(WHOLE)
+    folder.close()
+    for path in (*tmp_path.glob("log.db*"), tmp_path / STORE_GENERATION):
+        path.unlink()
+    with pytest.raises(StartRefused) as caught:
+        opened(tmp_path)
+    assert STORE_GENERATION in caught.value.cause and "swarm reset" in caught.value.hint
 
 
 def test_a_certificate_outlives_every_switched_off_cluster_and_names_the_node(tmp_path: Path) -> None:
