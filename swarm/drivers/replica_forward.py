@@ -5,7 +5,8 @@ as the leader has appended it, and then waits for its *own* catalog to apply tha
 died, and what a node acknowledged it can also show. Another term at that index means: not carried out, try again.
 
 Promises kept here: every try of one request carries its request id, so it is applied once however often it is sent; `Unavailable`
-is raised only when no try can have been carried out; with no leader for 5 s a request fails at once instead of waiting.
+is raised only when no try can have been carried out; with no leader for 5 s a request fails at once instead of waiting; no
+request waits for a former leader's answer once another is known.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import msgspec
 import trio
 
 from swarm.consensus.core import Consensus, Proposed
-from swarm.errors import OperatorError, Overloaded, PeerError, Unavailable, UnknownOutcome
+from swarm.errors import OperatorError, Overloaded, PeerError, Unavailable, UnknownOutcome, Unreachable
 from swarm.model.command import COMMANDS, KIND_OF
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.outcome import Applied
@@ -83,6 +84,8 @@ class Forwarding:
         self._clock = clock
         self._started_at = clock.now()
         self._role_changed = trio.Event()
+        self._asked: dict[trio.CancelScope, NodeId] = {}
+        """The calls under way, each with the node that led when it was made."""
 
     def register(self) -> None:
         """Answer the calls of other nodes."""
@@ -90,7 +93,10 @@ class Forwarding:
         self._peers.on_call(BARRIER_CALL, self._on_barrier)
 
     def on_role(self) -> None:
-        """Role or leader changed: whoever waits for a leader looks again."""
+        """Role or leader changed: whoever waits for a leader looks again, and nobody waits for a former one."""
+        for scope, leader_id in self._asked.items():
+            if leader_id != self._replica.core.leader_id:
+                scope.cancel()
         self._role_changed.set()
         self._role_changed = trio.Event()
 
@@ -131,7 +137,7 @@ class Forwarding:
             raise Unavailable(f"cannot reach the leader {leader_id}", hint="see `swarm status`")
         bound_s = max(0.01, min(CALL_TIMEOUT_S, deadline - self._clock.now()))
         try:
-            answer = await self._peers.call(leader_id, PROPOSE_CALL, encode(call), timeout_s=bound_s)
+            answer = await self._ask(leader_id, PROPOSE_CALL, encode(call), bound_s)
             reply = decode_untrusted(answer, ProposeReply, bytes_max=1024)
         except PeerError as error:
             raise UnknownOutcome(
@@ -140,6 +146,17 @@ class Forwarding:
                 hint="ask again with the same request id",
             ) from error
         return Proposed(reply.index, reply.term)
+
+    async def _ask(self, leader_id: NodeId, kind: str, payload: bytes, timeout_s: float) -> bytes:
+        """The leader's answer. Raises `Unreachable` as soon as it is known not to lead any more: a host that lost its power
+        sends no refusal, and its successor is elected long before a call to it times out."""
+        with trio.CancelScope() as scope:
+            self._asked[scope] = leader_id
+            try:
+                return await self._peers.call(leader_id, kind, payload, timeout_s=timeout_s)
+            finally:
+                del self._asked[scope]
+        raise Unreachable(f"{leader_id} does not lead any more")
 
     def _must_give_up(self, deadline: float) -> bool:
         now = self._clock.now()
@@ -168,5 +185,5 @@ class Forwarding:
         if leader_id in ("", self._replica.node_id):
             return self._replica.core.read_index(self._replica.now())
         bound_s = max(0.01, min(CALL_TIMEOUT_S, deadline - self._clock.now()))
-        answer = await self._peers.call(leader_id, BARRIER_CALL, b"", timeout_s=bound_s)
+        answer = await self._ask(leader_id, BARRIER_CALL, b"", bound_s)
         return decode_untrusted(answer, BarrierReply, bytes_max=1024).index

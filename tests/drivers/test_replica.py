@@ -178,6 +178,19 @@ async def test_work_goes_on_after_the_leader_dies(autojump_clock: trio.testing.M
         assert world.tapes[survivor.node_id].requests == ["before", "after"]
 
 
+async def test_a_request_does_not_wait_for_the_answer_of_a_leader_that_fell_silent(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        survivor = (await world.others())[0]
+        world.network.cuts |= {(leader.node_id, other) for other in NAMES}
+        silent_at = trio.current_time()
+        await survivor.submit(command("x"), request_id=RequestId("after"), timeout_s=5)
+        assert trio.current_time() - silent_at < 1.6
+        assert world.tapes[survivor.node_id].requests == ["after"]
+
+
 async def test_a_write_without_quorum_fails_and_is_not_applied(autojump_clock: trio.testing.MockClock) -> None:
     async with three_nodes() as world:
         leader = await world.leader()
