@@ -12,12 +12,13 @@ from __future__ import annotations
 import logging
 import os
 import random
+from pathlib import Path
 
 import trio
 
 from swarm.adapters.certificates import contexts
 from swarm.adapters.clock import SystemClock
-from swarm.adapters.identity import ClusterFile
+from swarm.adapters.identity import CLUSTER, ClusterFile
 from swarm.drivers.boot import Belonging, Desk, belonging_of
 from swarm.drivers.founding import Founding, check_start
 from swarm.errors import StartRefused
@@ -37,6 +38,7 @@ async def belong(site: Site) -> tuple[ClusterFile, Desk]:
     """The cluster this node is a member of, and the desk where others may ask to join it. Raises `StartRefused`."""
     config, folder = site.config, site.folder
     known = folder.cluster
+    check_log(folder.path, site.stored, has_cluster=known is not None)
     check_start(
         has_cluster=known is not None, has_token=bool(config.token), has_peers=bool(config.peers), found=config.found
     )
@@ -53,6 +55,17 @@ async def belong(site: Site) -> tuple[ClusterFile, Desk]:
     elif known.found:
         await _write_entry_1(site, boot.decode_entry_untrusted(known.found))
     return known, desk
+
+
+def check_log(folder: Path, stored: Stored, *, has_cluster: bool) -> None:
+    """Raise `StartRefused` for a log that is nobody's: it would be carried into whatever cluster is founded or joined now."""
+    if has_cluster or not (stored.entries or stored.snapshot):
+        return
+    raise StartRefused(
+        f"cannot use the data folder {folder}",
+        cause=f"it holds a cluster's log, but not {CLUSTER}, which says which cluster's",
+        hint="put the missing file back, or run 'swarm reset' and join as a new node",
+    )
 
 
 def _secret(site: Site) -> bytes:
