@@ -4,7 +4,7 @@ Each chunk names the whole snapshot it belongs to and where in it it stands. The
 sender, begins anew at offset 0, and gives it on only when it has the length and checksum that its description says.
 
 Promises kept here: one transfer to a node at a time; at most `BYTES_MAX` are collected from one sender, and from `SENDERS_MAX`
-senders at once; a wrong chunk ends the transfer, never the node.
+senders at once; a wrong chunk ends the transfer, never the node; what a dead sender left unfinished keeps no later one out.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ class SnapshotReceiver:
         chunk = decode_untrusted(payload, Chunk, bytes_max=FRAME_BYTES_MAX)
         meta = chunk.meta
         if chunk.offset == 0:
-            if not 0 <= meta.length <= BYTES_MAX or (source not in self._parts and len(self._parts) >= SENDERS_MAX):
-                raise BadMessage("a snapshot too large, or too many at once")
-            self._parts[source] = (meta, bytearray())
+            self._begin(source, meta)
         known, data = self._parts.get(source, (None, bytearray()))
         if known != meta or chunk.offset != len(data) or len(data) + len(chunk.data) > meta.length:
             self._parts.pop(source, None)
@@ -89,3 +87,12 @@ class SnapshotReceiver:
                 raise BadMessage("a snapshot that does not match its checksum")
             self._arrived(source, meta, whole)
         return b""
+
+    def _begin(self, source: NodeId, meta: SnapshotMeta) -> None:
+        """Of too many, the one begun first gives way: senders that died do not say so."""
+        if not 0 <= meta.length <= BYTES_MAX:
+            raise BadMessage("a snapshot too large")
+        self._parts.pop(source, None)
+        if len(self._parts) >= SENDERS_MAX:
+            del self._parts[next(iter(self._parts))]
+        self._parts[source] = (meta, bytearray())
