@@ -20,9 +20,9 @@ from testnet.host import tail
 from testnet.layout import TestnetError
 from testnet.observer import Interval, Observer, boottime_s
 from testnet.processes import wait_until
-from testnet.shared import LABEL_TASK_NAME
 from testnet.state import DAEMON
 
+LABEL_CLUSTER = "swarm.cluster"
 BUSYBOX = "testnet/busybox:1"
 # Works until it is told to stop, and then stops at once: as PID 1 a bare `sleep` ignores SIGTERM.
 WORK = (BUSYBOX, "sh", "-c", "trap 'exit 0' TERM; echo working; while :; do sleep 1 & wait $!; done")
@@ -52,6 +52,7 @@ class Cluster:
     def __init__(self, net: Testnet, observer: Observer) -> None:
         self.net = net
         self.observer = observer
+        self.identity = self.json(1, "status")["cluster_id"]
 
     # Commands
 
@@ -107,7 +108,7 @@ class Cluster:
 
     def runs(self, name: str | None = None) -> set[Run]:
         """The containers of tasks that run now, as host, container and start."""
-        return {run_of(interval) for interval in self.observer.running(name) if LABEL_TASK_NAME in interval.labels}
+        return {run_of(each) for each in self.observer.running(name) if each.labels.get(LABEL_CLUSTER) == self.identity}
 
     def host_of(self, name: str) -> int:
         """The one host that a task runs on, told by the engines."""
@@ -159,9 +160,19 @@ class Cluster:
         at_once(self.net.revive, *numbers)
 
     def wait_all_alive(self, *, timeout_s: float = 30.0) -> None:
-        """Wait until every node sees every node alive, and a leader."""
+        """Wait until every node sees every node alive with its engine, and a leader."""
         for number in self.net.hosts:
             self.net.wait_for_nodes(self.net.hosts, seen_by=number, timeout_s=timeout_s)
+            eventually(lambda number=number: self.engines_up(number), f"all engines to be up in the eyes of h{number}")
+
+    def wait_voters(self, count: int) -> None:
+        def voters() -> int:
+            return sum(node["role"] == "voter" for node in self.nodes().values())
+
+        eventually(lambda: voters() == count, f"{count} voters", timeout_s=30.0)
+
+    def engines_up(self, number: int) -> bool:
+        return all(node["engine"] == "up" for node in self.nodes(number).values() if node["status"] != "left")
 
     def mend(self) -> None:
         """Back to the state after founding, but for the log."""
@@ -191,7 +202,7 @@ class Cluster:
 
     def diagnosis(self) -> str:
         """What a person would look at after a failure."""
-        parts = [f"runs: {sorted(self.runs())}"]
+        parts = ["ran:", *map(str, self.observer.intervals())]
         for number in self.net.living_hosts[:1]:
             for command in (("node", "ls"), ("task", "ls")):
                 done = self.swarm(number, *command)
@@ -230,6 +241,8 @@ class Kept:
             instance = self.stack.enter_context(reserved_instance())
             net = self.stack.enter_context(Testnet.up(hosts=hosts, instance=instance, together=self.together))
             self.cluster = Cluster(net, Observer(net))
+            self.cluster.wait_all_alive()
+            self.cluster.wait_voters(3)
         return self.cluster
 
     @contextmanager

@@ -14,7 +14,7 @@ from itertools import pairwise
 import pytest
 
 from testnet.host import INSIDE_ENVIRONMENT, SWARM
-from tests.integration.live_cluster import BUSYBOX, Cluster, eventually
+from tests.integration.live_cluster import BUSYBOX, LABEL_CLUSTER, Cluster, eventually
 
 pytestmark = pytest.mark.testnet
 COUNT = (BUSYBOX, "sh", "-c", "trap 'exit 0' TERM; n=0; while :; do n=$((n+1)); echo line $n; sleep 0.2 & wait $!; done")
@@ -172,7 +172,8 @@ def containers(cluster: Cluster) -> list[dict[str, object]]:
     for number in cluster.net.hosts:
         client = cluster.net.docker(number)
         try:
-            found += [each.attrs for each in client.containers.list(all=True, ignore_removed=True)]
+            ours = {"label": f"{LABEL_CLUSTER}={cluster.identity}"}
+            found += [each.attrs for each in client.containers.list(all=True, ignore_removed=True, filters=ours)]
         finally:
             client.close()
     return found
