@@ -58,7 +58,7 @@ async def get_status(api: Api, request: Request) -> Response:
         "tolerance": may.text,
         "engine": engine.value,
         "engine_detail": engine_detail,
-        "problems": _problems(rows, may, consensus.stopped_at, engine.value, engine_detail),
+        "problems": [*face.refusals(), *_problems(rows, may, consensus.stopped_at, engine.value, engine_detail)],
         "counters": dict(sorted({**face.counters(), **api.counters}.items())),
     }
     return json_answer(content, headers=headers)

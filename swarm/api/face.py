@@ -99,6 +99,9 @@ class NodeFace(Protocol):
     def members(self) -> Mapping[NodeId, MemberView]:
         """Gossip's view from here, this node included."""
 
+    def refusals(self) -> list[str]:
+        """Members that refuse this node (removed, another key, another cluster), each with why, in words."""
+
     def engine_state(self) -> tuple[EngineState, str]:
         """This host's engine: its state, and one line that says more (a version, or what is wrong)."""
 

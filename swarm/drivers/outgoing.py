@@ -48,6 +48,8 @@ class Outgoing:
     ) -> None:
         self.node_id = node_id
         self.address = address
+        self.refused = False
+        """Whether the last answer to a hello was a refusal."""
         self.reason = "not dialed yet"
         self.theirs: Hello | None = None
         self._mine = hello
@@ -139,8 +141,10 @@ class Outgoing:
             await send_first(secure.stream, self._mine)
             frame = await first_frame(secure.stream, reader)
             if isinstance(frame, Failure):
+                self.refused = True
                 raise Unauthenticated(f"it refuses this node: {error_of(frame)}")
             self.theirs = check_hello(frame, self._mine, secure.node_id)
+            self.refused = False
             return reader
         raise Unreachable(f"no hello within {self._config.hello_s:g} s: its daemon does not answer")
 

@@ -130,6 +130,14 @@ class Streams:
             return "not a member known here"
         return "" if outgoing.connected else outgoing.reason
 
+    def refusals(self) -> list[tuple[NodeId, str]]:
+        """Members that answer but refuse this node, each with its own words."""
+        return [
+            (node_id, outgoing.reason)
+            for node_id, outgoing in sorted(self._outgoing.items())
+            if outgoing.refused and not outgoing.connected
+        ]
+
     def store_generation(self, node_id: NodeId) -> int | None:
         """The life of its disk that a member named in its newest hello; None when it has not spoken."""
         incoming = self._incoming.get((node_id, False))

@@ -209,6 +209,7 @@ class Daemon:
             engine_state=lambda: self.runner.engine_state,
             view=self.views.view,
             counters=self.counters,
+            refusals=self.refusals,
             secrets=secrets,
             stop=self.request_stop,
         )
@@ -231,6 +232,10 @@ class Daemon:
         except (Unauthenticated, ValueError):
             return None
         return found if isinstance(found, dict) else None
+
+    def refusals(self) -> list[str]:
+        """Members that refuse this node, for people."""
+        return [f"{self.name_of(node_id)} does not accept this node: {reason}" for node_id, reason in self.streams.refusals()]
 
     def counters(self) -> Mapping[str, int]:
         """Everything counted since the start."""

@@ -24,9 +24,10 @@ from swarm.drivers.logs import LogPlace, LogRelay
 from swarm.drivers.membership import Gossip
 from swarm.errors import PeerError, Unavailable
 from swarm.model.ids import NodeId, RequestId, TaskId
-from swarm.model.liveness import EngineState, MemberView
+from swarm.model.liveness import EngineState, MemberStatus, MemberView
 from swarm.model.outcome import Applied, EventPage
 from swarm.model.view import ClusterView
+from swarm.schema.tolerance import tolerance
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Face:
         engine_state: Callable[[], tuple[EngineState, str]],
         view: Callable[[], ClusterView],
         counters: Callable[[], Mapping[str, int]],
+        refusals: Callable[[], list[str]],
         secrets: Secrets,
         stop: Callable[[Literal["pause", "leave"]], None],
     ) -> None:
@@ -63,6 +65,7 @@ class Face:
         self._engine_state = engine_state
         self._view = view
         self._counters = counters
+        self._refusals = refusals
         self._secrets = secrets
         self._stop = stop
 
@@ -76,6 +79,9 @@ class Face:
 
     def members(self) -> Mapping[NodeId, MemberView]:
         return self._gossip.members()
+
+    def refusals(self) -> list[str]:
+        return self._refusals()
 
     def engine_state(self) -> tuple[EngineState, str]:
         return self._engine_state()
@@ -108,7 +114,30 @@ class Face:
         await self._replica.wait_applied(index)
 
     async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float) -> Applied:
-        return await self._replica.submit(command, request_id=request_id, timeout_s=timeout_s)
+        try:
+            return await self._replica.submit(command, request_id=request_id, timeout_s=timeout_s)
+        except Unavailable as error:
+            raise self._with_what_is_missing(error) from None
+
+    def _with_what_is_missing(self, error: Unavailable) -> Unavailable:
+        """The same, naming the voters that do not answer, when they are why."""
+        refusals = self._refusals()
+        if refusals:
+            return Unavailable("the request was not carried out", cause=refusals[0], hint="see swarm status")
+        voters = {voter.node_id for voter in self._replica.configuration.voters}
+        members = self._gossip.members()
+        nodes = [
+            (node.name, node.id in voters, node.id in members and members[node.id].status is MemberStatus.ALIVE)
+            for node in sorted(self._catalog.nodes.values(), key=lambda node: node.name)
+        ]
+        may = tolerance(nodes)
+        if may.quorum or not nodes:
+            return error
+        return Unavailable(
+            "the request was not carried out: there is no quorum",
+            cause=may.missing,
+            hint="bring one of the missing voters back; containers run on, and reads are answered from what was known last",
+        )
 
     async def freshen(self, timeout_s: float) -> float:
         with trio.move_on_after(timeout_s):

@@ -49,6 +49,9 @@ class MemoryFace:
             if node.id in self.statuses
         }
 
+    def refusals(self) -> list[str]:
+        return []
+
     def engine_state(self) -> tuple[EngineState, str]:
         return EngineState.UP, "24.0"
 
