@@ -16,6 +16,8 @@ from swarm.model.task import Mount, MountKind, TaskSpec
 from swarm.ports import EngineError
 
 NANO_PER_MILLICORE = 1_000_000
+CPU_MILLICORES_MIN = 10
+"""The kernel takes no quota under 1 ms in 100 ms: who reserves less is limited to this."""
 _TIME = re.compile(r"(?P<whole>[-\dT:]{19})(?:\.(?P<fraction>\d+))?(?P<zone>Z|[-+]\d\d:\d\d|)")
 _STATUS = {status.value: status for status in ContainerStatus} | {
     "restarting": ContainerStatus.RUNNING,
@@ -63,7 +65,7 @@ def _host_config(plan: ContainerPlan) -> dict[str, Any]:
         "Mounts": [_mount(mount) for mount in spec.mounts],
     }
     if spec.resources.cpu_millicores:
-        config["NanoCpus"] = spec.resources.cpu_millicores * NANO_PER_MILLICORE
+        config["NanoCpus"] = max(spec.resources.cpu_millicores, CPU_MILLICORES_MIN) * NANO_PER_MILLICORE
     if spec.resources.memory_bytes:
         config["Memory"] = spec.resources.memory_bytes
         config["MemorySwap"] = spec.resources.memory_bytes  # equal: no swap beyond the limit

@@ -1,7 +1,8 @@
 """A small file that is replaced whole: what this node held, kept for its next start.
 
 Written beside, synced, renamed, the folder synced: after a power cut the file is the old one or the new one. Missing or
-unreadable content means that nothing is remembered, which costs a wait for the leader and nothing else.
+unreadable content means that nothing is remembered, which costs a wait for the leader and nothing else. For its owner only: what
+is held names the environment of its containers.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class MemoryFile:
 
     def _save(self, data: bytes) -> None:
         beside = self._path.with_suffix(".new")
-        with beside.open("wb") as handle:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as handle:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())

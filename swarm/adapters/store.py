@@ -180,9 +180,9 @@ def _open(folder: Path) -> tuple[SqliteStore, Stored]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # before SQLite makes it, for everybody to read
     os.chmod(path, 0o600)
-    return connection
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
 
 def _configure(connection: sqlite3.Connection) -> None:

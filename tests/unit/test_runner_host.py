@@ -7,14 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 from swarm.adapters import cgroup
-from swarm.adapters.engine_plan import error_of, utc_of
+from swarm.adapters.engine_plan import container_config, error_of, utc_of
 from swarm.adapters.host import ProcHost
 from swarm.adapters.images import registry_of, split_image
 from swarm.adapters.memory_file import MemoryFile
-from swarm.model.container import EngineTrouble
+from swarm.model.container import ContainerPlan, EngineTrouble
 from swarm.model.ids import ClusterId
+from swarm.model.resources import Resources
+from swarm.model.task import TaskSpec
 from swarm.runner.copies import Holdings
 from swarm.wire.codec import encode
 
@@ -129,3 +132,14 @@ def test_engine_times_become_utc_seconds() -> None:
     assert utc_of("1970-01-01T02:00:10.123456789+02:00") == pytest.approx(10.123456789)
     assert utc_of("1970-01-01T00:00:10-01:00") == 3610.0 and utc_of("odd") == 0.0
     assert utc_of("0001-01-01T00:00:00Z") == 0.0 == utc_of("")
+
+
+def test_what_a_node_holds_is_for_its_owner_only(tmp_path: Path) -> None:
+    trio.run(MemoryFile(tmp_path / "held").save, b"environment of containers")
+    assert (tmp_path / "held").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(("reserved", "limit"), [(1, 10_000_000), (10, 10_000_000), (11, 11_000_000), (1500, 1_500_000_000)])
+def test_a_tiny_share_of_a_processor_is_a_limit_that_the_kernel_takes(reserved: int, limit: int) -> None:
+    spec = TaskSpec(name="t", image="i", resources=Resources(reserved, 0, 1))
+    assert container_config(ContainerPlan("t", {}, spec, ()))["HostConfig"]["NanoCpus"] == limit
