@@ -165,6 +165,10 @@ class Cluster:
             self.net.wait_for_nodes(self.net.hosts, seen_by=number, timeout_s=timeout_s)
             eventually(lambda number=number: self.engines_up(number), f"all engines to be up in the eyes of h{number}")
 
+    def wait_writable(self, number: int) -> None:
+        """Wait until a node says that there is a quorum and a leader."""
+        eventually(lambda: self.swarm(number, "status").returncode == 0, f"a quorum in the eyes of h{number}")
+
     def wait_voters(self, count: int) -> None:
         def voters() -> int:
             return sum(node["role"] == "voter" for node in self.nodes().values())

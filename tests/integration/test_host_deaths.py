@@ -66,6 +66,7 @@ def test_two_of_three_hosts_dead_leaves_containers_running_and_reads_stale_and_r
     assert {run[0] for run in cluster.runs()} == {survivor}
     kept = cluster.runs_on(survivor)
     cluster.revive(victims[0])
+    cluster.wait_writable(survivor)
     cluster.submit("late", node=survivor)
     for task in (*placed.values(), "late"):
         cluster.wait_runs(task, timeout_s=30)
