@@ -68,10 +68,10 @@ async def _stream(api: Api, first: list[Event], page: EventPage, subject: str) -
 
 def _numbered(events: list[Event]) -> list[bytes]:
     """Events as chunks, the id on the last of each index."""
-    following = [*(event.index for event in events[1:]), None]
+    last_of = {event.index: place for place, event in enumerate(events)}
     return [
-        sse("log", event_object(event), event_id=event.index if event.index != after else None)
-        for event, after in zip(events, following, strict=True)
+        sse("log", event_object(event), event_id=event.index if last_of[event.index] == place else None)
+        for place, event in enumerate(events)
     ]
 
 

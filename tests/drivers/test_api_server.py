@@ -180,6 +180,28 @@ async def test_events_resume_after_an_index_and_go_on(path: Path) -> None:
         assert any("two" in content["text"] for _, content in logged)
 
 
+async def test_following_events_where_there_are_none_yet_is_no_bug(path: Path) -> None:
+    async with served(path) as (face, api, client):
+
+        def first() -> str:
+            for _, name, _ in client.stream("/v1/events", {"follow": 1, "since": 10_000}):
+                return name
+            return "ended"
+
+        async with trio.open_nursery() as nursery:
+            seen: list[str] = []
+
+            async def run() -> None:
+                seen.append(await asked(first))
+
+            nursery.start_soon(run)
+            while not api.counters["api_requests"]:
+                await trio.sleep(0.01)
+            face.statuses["id-n3"] = MemberStatus.SUSPECT
+        assert seen == ["member"]
+        assert api.counters["api_bugs"] == 0
+
+
 async def test_logs_keep_their_streams_apart_and_end(path: Path) -> None:
     async with served(path) as (face, _, client):
         made = await asked(submit, client, name="talk")
