@@ -18,6 +18,7 @@ from swarm.model.task import Restart, RestartKind, TaskSpec
 
 _MIB = 1024 * 1024
 _SIGNALLED = 128
+_SIGNALS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def exit_reason(seen: ContainerSeen, spec: TaskSpec) -> str:
         return f"out of memory (limit {_mebibytes(limit)})" if limit else "out of memory (the host had none left)"
     if seen.error:
         return seen.error
-    if code > _SIGNALLED:
+    if _SIGNALLED < code <= _SIGNALLED + _SIGNALS_MAX:
         return f"exited with code {code} (killed by signal {code - _SIGNALLED})"
     return f"exited with code {code}"
 

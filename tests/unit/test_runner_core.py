@@ -592,3 +592,14 @@ def test_an_assignment_of_another_attempt_is_another_container() -> None:
     assert bench.record(first).desired is Desired.STOPPED and not running(bench, first)
     assert running(bench, second) and bench.begun(Start) == 0
     assert NodeId(NODE) == bench.record(second).node_id
+
+
+@pytest.mark.parametrize(("code", "words"), [(137, "killed by signal 9"), (255, "exited with code 255"), (3, "exited with code 3")])
+def test_an_exit_code_names_a_signal_only_where_there_is_one(code: int, words: str) -> None:
+    bench = Bench()
+    bench.run(1)
+    key = bench.assign(job(kind=RestartKind.NO))
+    bench.run(1)
+    bench.containers.end(bench.containers.of(key).container_id, code)  # type: ignore[union-attr]
+    bench.run(1)
+    assert bench.reports[-1][1].reason.endswith((words, f"({words})"))
