@@ -190,7 +190,7 @@ class Investigations:
             return f"{names(record.accuser)} found it {found} {ago(now - record.since)}"
         if record.reached_at > record.last_contact:
             return f"{names(record.reached_by)} reached it {ago(now - record.reached_at)}; it does not answer this node"
-        if not record.last_contact:
+        if not record.last_contact or record.last_contact < record.since:
             return "it said so itself"
         blocked = " over its stream; UDP does not get through" if record.udp_blocked else ""
         return f"it answered {ago(now - record.last_contact)}{blocked}"

@@ -175,8 +175,16 @@ def node_object(
         "memory": node.capacity.memory_bytes,
         "memory_reserved": reserved.memory_bytes,
         "verdict": node.verdict.kind.value,
-        "evidence": node.verdict.evidence or (member.evidence if member is not None else ""),
+        "evidence": _evidence(node, member),
     }
+
+
+def _evidence(node: Node, member: MemberView | None) -> str:
+    """What its status rests on: the log's verdict while it is dead by it, else what gossip knows now."""
+    decided = node.verdict.evidence
+    if node.verdict.kind is VerdictKind.ALIVE and member is not None and member.evidence:
+        return member.evidence
+    return decided
 
 
 def node_detail(row: Shape, node: Node, member: MemberView | None, now_age: Mapping[str, float | None]) -> Shape:
