@@ -58,5 +58,5 @@ def _line(name: str, content: dict[str, Any], output: str) -> str:
     if output == "json":
         return json.dumps({"stream": name, **content})
     if name == "log":
-        return clean(f"{content['index']:>6}  {shown_time(content['time_utc'])}  {content['kind']:<18}  {content['text']}")
-    return clean(f"     -  {shown_time(time.time())}  {content.get('kind', name):<18}  {content.get('text', '')}")
+        return clean(f"{content['index']:>6}  {shown_time(content['time_utc'])}  {content['kind']:<21}  {content['text']}")
+    return clean(f"     -  {shown_time(time.time())}  {content.get('kind', name):<21}  {content.get('text', '')}")

@@ -12,6 +12,8 @@ from swarm.cli.asking import StillWaiting, TaskFailed, clean, client, connected,
 from swarm.client.client import Client, task_path
 from swarm.errors import Conflict, NotFound, UsageError
 
+UNTOLD_S = 0.5
+"""A reason to wait that passes so soon is not told."""
 FAILING_RESTARTS = 3
 """A container that was restarted so often before it stayed up is reported; the task goes on trying."""
 
@@ -163,15 +165,18 @@ def wait_until_running(node: Client, found: dict[str, Any], timeout_s: float) ->
     Raises `TaskFailed`, or `StillWaiting` when nothing has changed for `timeout_s` while there is a reason for it to wait.
     """
     seen: tuple[Any, ...] = ()
-    stuck_since, tag = time.monotonic(), ""
+    stuck_since, tag, told, told_at = time.monotonic(), "", "", 0.0
     while not arrived(found):
         now = (found["phase"], found["attempt"], found["reason"], found["restarts"])
         if now != seen:
-            if found["reason"] and (not seen or seen[2] != found["reason"]):
-                print(clean(f"{found['name']} is {found['phase']}: {found['reason']}"), file=sys.stderr, flush=True)
             if now[:2] != seen[:2]:
                 stuck_since = time.monotonic()
             seen = now
+            told_at = time.monotonic() + (UNTOLD_S if found["phase"] == "pending" and found["reason"] != told else 0.0)
+        if found["reason"] != told and time.monotonic() >= told_at:
+            told = found["reason"]
+            if told:
+                print(clean(f"{found['name']} is {found['phase']}: {told}"), file=sys.stderr, flush=True)
         left_s = stuck_since + timeout_s - time.monotonic()
         if timeout_s and left_s <= 0 and found["reason"]:
             raise StillWaiting(
@@ -179,6 +184,7 @@ def wait_until_running(node: Client, found: dict[str, Any], timeout_s: float) ->
                 hint=f"it stays submitted and runs when it can; to give it up: swarm task rm -f {found['name']}",
             )  # fmt: skip
         wait_s = min(20.0, max(left_s, 0.5)) if timeout_s else 20.0
+        wait_s = min(wait_s, UNTOLD_S) if found["reason"] != told else wait_s
         try:
             answer = node.get(task_path(found["id"]), {"wait_s": round(wait_s, 3), "stale": 1}, headers={"If-None-Match": tag})
         except NotFound:

@@ -48,7 +48,7 @@ def read_text(path: str) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        raise UsageError(f"cannot read {path}", cause="it is not UTF-8 text") from None
+        raise UsageError(f"cannot read {path}", cause="it is not UTF-8 text", hint="save it as UTF-8") from None
 
 
 def parse_yaml(text: str, path: str) -> tuple[dict[Any, Any], dict[Any, int]]:

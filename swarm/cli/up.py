@@ -30,7 +30,8 @@ from swarm.wire.address import format_address, parse_address
               help="The Unix socket for commands on this host.")  # fmt: skip
 @click.option("--engine", envvar=["SWARM_ENGINE", "DOCKER_HOST"], default=ENGINE_DEFAULT, show_envvar=True, show_default=True,
               help="The Docker Engine.")  # fmt: skip
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of this node; may be repeated.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE",
+              help="A label of this node; may be repeated.  [env var: SWARM_LABELS, with commas]")  # fmt: skip
 @click.option("--token-file", envvar="SWARM_TOKEN_FILE", default="", show_envvar=True, help="A file with the join token.")
 @click.option("--found", envvar="SWARM_FOUND", is_flag=True, show_envvar=True, help="Found a cluster although a token is given.")
 @click.option("--log-level", envvar="SWARM_LOG_LEVEL", default="info", show_envvar=True, show_default=True,

@@ -82,8 +82,11 @@ def _authority_of(host: str, port: int, address: str) -> str:
         content = json.loads(connection.getresponse().read(65536))
         return str(content["certificate"])
     except (OSError, http.client.HTTPException) as error:
-        hint = "is swarm up running there, and is its API port open? --addr or SWARM_ADDR names it"
-        raise Unavailable(f"no node answers at {address}", cause=str(error) or type(error).__name__, hint=hint) from None
+        hint = "is swarm up running there, and is its API port open (4748 by default)? --addr or SWARM_ADDR names it"
+        cause = getattr(error, "strerror", "") or str(error) or type(error).__name__
+        if isinstance(error, ssl.SSLError):
+            cause = "what listens there ends the connection: it is not an API port"
+        raise Unavailable(f"no node answers at {address}", cause=cause, hint=hint) from None
     except (ValueError, KeyError, TypeError):
         raise Unavailable(f"no swarm node answers at {address}", cause="something else answers there") from None
     finally:

@@ -76,7 +76,7 @@ def canonical_field(key: object) -> str:
     raise UsageError(
         f"unknown field {shown(key)}",
         cause="a task has no such field",
-        hint=f"did you mean {' or '.join(near)}?" if near else f"the fields are: {', '.join(sorted(FIELDS))}",
+        hint=f"did you mean {' or '.join(near)}?" if near else f"the fields are: {', '.join(sorted(_WRITTEN))}",
     )
 
 
@@ -194,7 +194,9 @@ def _pairs(field: str, value: object, hint: str) -> dict[str, str]:
             content = ""
         elif isinstance(content, int | float):
             content = str(content)
-        named = isinstance(name, str) and name and "=" not in name and "\0" not in name
+        if name == "":
+            raise bad_value(field, f"={content}", cause="the name is empty", hint=hint)
+        named = isinstance(name, str) and "=" not in name and "\0" not in name
         if not named or not isinstance(content, str) or "\0" in content:
             raise bad_value(field, {name: content}, cause="names and values are text", hint=hint)
         items[name] = content
@@ -294,6 +296,8 @@ _SHORT = {
     "constraint": "constraints", "preference": "preferences", "prefer": "preferences", "stop_grace": "stop_grace_s",
     "pids": "pids_limit", "environment": "env", "cpu": "cpus",
 }  # fmt: skip
+_WRITTEN = [*(field for field in FIELDS if field != "stop_grace_s"), "stop_grace", "env_file"]
+"""As people write them; `env_file` is read by the CLI, beside the file."""
 """Other spellings that are accepted: mostly the command line's singular."""
 
 
