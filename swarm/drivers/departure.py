@@ -18,15 +18,19 @@ from swarm.catalog import Catalog
 from swarm.consensus.effects import Role
 from swarm.drivers.consensus import Replica
 from swarm.drivers.membership import Gossip
-from swarm.errors import OperatorError, PeerError
+from swarm.errors import OperatorError, PeerError, UnknownOutcome
 from swarm.model.command import SetNode
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.node import Availability
 
 LOG = logging.getLogger("swarm.departure")
 RETURN_BY_S = 60.0
+DECLARE_S = 10.0
+RETRY_S = 1.0
 HAND_OVER_S = 2.0
 LOOK_EVERY_S = 0.2
+GOODBYE_S = 3.0
+"""Nobody talks to a node that has left: the answer to its goodbye is not waited for longer than this."""
 
 
 class Departure:
@@ -47,23 +51,31 @@ class Departure:
     async def leave(self) -> None:
         """Drain, wait until this node is empty, say goodbye. Takes as long as the moves take."""
         node_id = self._replica.node_id
-        await self._set(node_id, Availability.DRAIN)
+        await self._set(node_id, Availability.DRAIN, "drained")
         while any(not self._catalog.assignments[each].ended for each in self._catalog.by_node.get(node_id, {})):
             await trio.sleep(LOOK_EVERY_S)
         await self._hand_over()
-        await self._set(node_id, Availability.LEFT)
+        await self._set(node_id, Availability.LEFT, "gone", timeout_s=GOODBYE_S)
         await self._gossip.leave()
 
-    async def _set(self, node_id: NodeId, availability: Availability) -> None:
-        """Until it is in the log: an operator who wants to stop at once still has SIGTERM."""
+    async def _set(self, node_id: NodeId, availability: Availability, word: str, *, timeout_s: float = DECLARE_S) -> None:
+        """Until it is in the log: an operator who wants to stop at once still has SIGTERM.
+
+        A goodbye that was sent, and after which nobody answers, was heard: the members end all talk with a node that has left.
+        """
         request_id = self._request_id()
         while True:
             try:
-                await self._replica.submit(SetNode(node_id, availability), request_id=request_id)
+                await self._replica.submit(SetNode(node_id, availability), request_id=request_id, timeout_s=timeout_s)
                 return
+            except UnknownOutcome as error:
+                if availability is Availability.LEFT:
+                    return
+                failure: OperatorError | PeerError = error
             except (OperatorError, PeerError) as error:
-                LOG.warning("cannot say yet that this node is to %s: %s", availability.value, error)
-                await trio.sleep(1.0)
+                failure = error
+            LOG.warning("cannot put into the log yet that this node is %s: %s", word, failure)
+            await trio.sleep(RETRY_S)
 
     async def _hand_over(self) -> None:
         """Give the lead to the voter that has most of the log; others would only find out by waiting."""
