@@ -5,6 +5,7 @@ A whole run writes docs/benchmarks/main-job.md; a part of it (`--only`) is print
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +47,11 @@ def run(*, only: str | None = None, runs: int | None = None) -> int:
         for name, measurement in MEASUREMENTS.items():
             if only in (None, name):
                 print(f"----- {name}, after {time.monotonic() - began:.0f} s", flush=True)
+                waited_s, started = page.cpu_waited_s(), time.monotonic()
                 sections.append(measurement.measure(net, runs=runs or measurement.runs))
+                share = (page.cpu_waited_s() - waited_s) / (time.monotonic() - started)
+                if not math.isnan(share):
+                    sections[-1].notes.append(f"In {share:.0%} of this time something on the machine waited for a processor.")
                 print(f"{sections[-1].markdown()}\n", flush=True)
     if only is None:
         command = "./testnet/run bench" + (f" --runs {runs}" if runs else "")

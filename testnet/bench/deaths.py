@@ -41,8 +41,7 @@ class HostDeath:
             for name in ("confirmed dead to the last one assigned", "last one assigned to the last start event")
         }
 
-    def run(self) -> None:
-        leader = wait_settled(self.net)
+    def run(self, leader: int) -> None:
         follower, other = (number for number in self.net.hosts if number != leader)
         victim = leader if self.leads else other
         names = [fresh_name("moved") for _ in range(CONTAINERS)]
@@ -118,7 +117,7 @@ def assignments_utc(task: dict[str, Any]) -> list[float]:
 def measure_worker(net: Testnet, *, runs: int) -> Section:
     death = HostDeath(net, leads=False)
     for _ in range(runs):
-        attempt(death.run, death.replaced)
+        attempt(net, death.run, death.replaced)
     return Section(
         title=f"A worker's host dies with {CONTAINERS} containers on it",
         how=(
@@ -141,8 +140,7 @@ class LeaderDeath:
         self.attempts = Figures("requests until one was accepted", "requests")
         self.turn = 0
 
-    def run(self) -> None:
-        leader = wait_settled(self.net)
+    def run(self, leader: int) -> None:
         survivors = [number for number in self.net.hosts if number != leader]
         asked = survivors[self.turn % len(survivors)]
         self.turn += 1
@@ -196,9 +194,9 @@ def led_utc(net: Testnet, numbers: list[int], *, since_utc: float) -> list[float
 def measure_leader(net: Testnet, *, runs: int) -> Section:
     death, moved = LeaderDeath(net), HostDeath(net, leads=True)
     for _ in range(runs):
-        attempt(death.run, death.accepted)
+        attempt(net, death.run, death.accepted)
     for _ in range((runs + 1) // 2):
-        attempt(moved.run, moved.replaced)
+        attempt(net, moved.run, moved.replaced)
     return Section(
         title="The leader's host dies",
         how=(
@@ -220,9 +218,10 @@ def measure_leader(net: Testnet, *, runs: int) -> Section:
     )
 
 
-def attempt(run: Callable[[], None], figures: Figures) -> None:
-    """One run; one that fails is counted with its reason."""
+def attempt(net: Testnet, run: Callable[[int], None], figures: Figures) -> None:
+    """One run; one that fails is counted with its reason. A cluster that does not come to rest before it is an error."""
+    leader = wait_settled(net)
     try:
-        run()
+        run(leader)
     except FAILED as problem:
         figures.discard(f"{type(problem).__name__}: {problem}"[:120])

@@ -42,6 +42,15 @@ def processor() -> str:
     return found[1].strip() if found else platform.machine()
 
 
+def cpu_waited_s() -> float:
+    """For how many seconds since the boot something that could run had no processor; NaN where the kernel does not tell."""
+    try:
+        found = re.search(r"^some .*total=(\d+)", Path("/proc/pressure/cpu").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return int(found[1]) / 1e6 if found else float("nan")
+
+
 def facts(net: Testnet) -> str:
     """The machine and the programs, as a table."""
     with docker.APIClient(base_url=net.engine(net.hosts[0]), timeout=30) as client:
@@ -53,7 +62,7 @@ def facts(net: Testnet) -> str:
         "kernel": platform.release(),
         "Docker Engine": f"{version['Version']}, API {version['ApiVersion']}",
         "Python": platform.python_version(),
-        "load average before": ", ".join(f"{load:.2f}" for load in os.getloadavg()),
+        "busy before (load average)": ", ".join(f"{load:.2f}" for load in os.getloadavg()),
         "commit": commit(),
     }
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
