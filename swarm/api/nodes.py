@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+
+import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -9,14 +12,16 @@ from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, json_answer, read_body, 
 from swarm.api.lookup import find_node
 from swarm.api.tasks import request_id_of
 from swarm.errors import Conflict, UsageError
-from swarm.model.command import PassVerdict, RemoveNode, SetNode
-from swarm.model.ids import NodeId
+from swarm.model.command import PassVerdict, RemoveNode, SetNode, StopAssignment
+from swarm.model.ids import NodeId, RequestId
 from swarm.model.liveness import MemberStatus
 from swarm.model.node import Availability, Node, VerdictKind
 from swarm.model.resources import Resources
 from swarm.schema.request import check_fields, read_label_edits
 from swarm.schema.shapes import Shape, engine_of, node_detail, node_object
 
+STOP_S_MAX = 15.0
+"""For what a node runs to end before it is removed: the usual grace of 10 s and a loaded engine. Below the time of a request."""
 _SETTABLE = (Availability.ACTIVE.value, Availability.DRAIN.value)
 
 
@@ -97,7 +102,8 @@ async def confirm_dead(api: Api, request: Request) -> Response:
 
 
 async def remove_node(api: Api, request: Request) -> Response:
-    """DELETE /v1/nodes/{ref}?force=1: it is a member no more, for good. 204. A node that answers and has tasks needs force."""
+    """DELETE /v1/nodes/{ref}?force=1: it is a member no more, for good. 204. A node that answers and has tasks needs force: they
+    stop there first, for some seconds at most."""
     await read_body(request)
     force = request.query_params.get("force") in ("1", "true")
     node = find_node(api.face, request.path_params["ref"])
@@ -107,8 +113,29 @@ async def remove_node(api: Api, request: Request) -> Response:
             f"node '{node.name}' runs {row['tasks']} tasks", cause="removing it would stop them before they run elsewhere",
             hint=f"swarm node drain {node.name} first, or: swarm node rm -f {node.name}",
         )  # fmt: skip
-    await api.face.submit(RemoveNode(node.id), request_id=request_id_of(request), timeout_s=SUBMIT_S_MAX)
+    request_id = request_id_of(request)
+    if row["status"] == MemberStatus.ALIVE.value and row["tasks"]:
+        with trio.move_on_after(STOP_S_MAX):
+            await _stop_what_runs(api, node)
+    if tuple(api.face.consensus().voters) == (node.id,):
+        raise Conflict(
+            f"node '{node.name}' is the only voter", cause="without it the others could decide nothing any more",
+            hint="run swarm down --drain on it: it gives its vote away before it leaves",
+        )  # fmt: skip
+    await api.face.submit(RemoveNode(node.id), request_id=request_id, timeout_s=SUBMIT_S_MAX)
     return Response(status_code=204)
+
+
+async def _stop_what_runs(api: Api, node: Node) -> None:
+    """Have its runner stop everything while it still hears of it: a removed node hears nothing more, and what it runs then runs
+    on beside its replacement. Each command may be given twice. Returns when all has ended."""
+    face = api.face
+    held = face.catalog.by_node.get(node.id, ())
+    stops = [StopAssignment(assignment_id, f"node {node.name} is removed") for assignment_id in sorted(held)]
+    for command in (SetNode(node.id, Availability.DRAIN), *stops):
+        await face.submit(command, request_id=RequestId(secrets.token_hex(16)), timeout_s=STOP_S_MAX)
+    while face.catalog.by_node.get(node.id):
+        await face.wait_applied(face.consensus().applied_index + 1)
 
 
 async def _carry_out(api: Api, request: Request, node_id: NodeId, command: SetNode | PassVerdict) -> Response:

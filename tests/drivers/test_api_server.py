@@ -21,6 +21,7 @@ from swarm.client.client import Client, task_path
 from swarm.errors import Conflict, NotFound, OperatorError, StartRefused, Unavailable, UsageError
 from swarm.model.ids import TaskId
 from swarm.model.liveness import MemberStatus
+from swarm.model.phase import Desired, Phase
 from tests.fakes.node_face import MemoryFace
 
 
@@ -141,6 +142,29 @@ async def test_nodes_are_listed_labelled_drained_confirmed_dead_and_removed(path
         await asked(client.write, "DELETE", "/v1/nodes/n3")
         with pytest.raises(NotFound, match="no node 'n3'"):
             await asked(client.get, "/v1/nodes/n3")
+
+
+class RunnersObey(MemoryFace):
+    """What is told to stop is reported stopped when somebody waits for news."""
+
+    async def wait_applied(self, index: int) -> None:
+        await trio.lowlevel.checkpoint()
+        for assignment in list(self.catalog.assignments.values()):
+            if assignment.desired is Desired.STOPPED and not assignment.ended:
+                self.log.report(assignment.id, Phase.STOPPED)
+
+
+async def test_a_node_removed_while_it_runs_tasks_stops_them_before_it_hears_nothing_more(path: Path) -> None:
+    async with served(path, RunnersObey()) as (face, _, client):
+        made = await asked(submit, client, name="cache")
+        face.run_task(TaskId(made["id"]))
+        with pytest.raises(Conflict, match="runs 1 tasks"):
+            await asked(client.write, "DELETE", "/v1/nodes/n2")
+        await asked(client.write, "DELETE", "/v1/nodes/n2?force=1")
+        given = [type(command).__name__ for command, _ in face.submitted]
+        assert given == ["Submit", "SetNode", "StopAssignment", "RemoveNode"]
+        row = (await asked(client.get, "/v1/tasks")).content[0]
+        assert (row["phase"], row["desired"], row["ended"]) == ("pending", "running", False)
 
 
 async def test_status_says_who_may_fail(path: Path) -> None:
