@@ -37,7 +37,6 @@ from swarm.adapters.connects import KernelConnects
 from swarm.adapters.identity import ClusterFile
 from swarm.adapters.memory_file import MemoryFile
 from swarm.adapters.seal import open_with_key, seal_with_key
-from swarm.adapters.udp import UdpSocket
 from swarm.api.calls import Api
 from swarm.api.face import ApiListeners
 from swarm.api.server import Server
@@ -158,8 +157,7 @@ class Daemon:
         )
         keyring = Keyring(gossip_key(cluster.secret, cluster.cluster_id))
         sealer = Sealer(cluster.cluster_id, keyring, folder.node_id, folder.generation)
-        packets = UdpSocket(*parse_address(site.config.listen))
-        return Gossip(core, packets, KernelConnects(), self.streams, self.clock, sealer)
+        return Gossip(core, site.packets, KernelConnects(), self.streams, self.clock, sealer)
 
     def make_runner(self) -> RunnerDriver:
         """This host's containers."""
@@ -235,7 +233,9 @@ class Daemon:
 
     def refusals(self) -> list[str]:
         """Members that refuse this node, for people."""
-        return [f"{self.name_of(node_id)} does not accept this node: {reason}" for node_id, reason in self.streams.refusals()]
+        hint = "if it was removed (swarm node rm), run swarm reset on this host and join anew"
+        found = self.streams.refusals()
+        return [f"{self.name_of(node_id)} does not accept this node: {reason}; {hint}" for node_id, reason in found]
 
     def counters(self) -> Mapping[str, int]:
         """Everything counted since the start."""

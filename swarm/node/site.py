@@ -23,6 +23,8 @@ from swarm.adapters.host import ProcHost
 from swarm.adapters.identity import DataFolder, open_data_folder
 from swarm.adapters.store import SqliteStore, open_store
 from swarm.adapters.tcp import PeerPort, open_listener
+from swarm.adapters.udp import UdpSocket
+from swarm.api.server import open_tcp_socket
 from swarm.errors import StartRefused
 from swarm.model.container import EngineInfo
 from swarm.model.node import Node
@@ -49,6 +51,7 @@ class Site:
     host: ProcHost
     port: PeerPort
     listener: trio.SocketListener
+    packets: UdpSocket
     facts: Node
     cgroup_parent: str
     rebooted: bool
@@ -73,6 +76,8 @@ async def open_site(config: NodeConfig) -> Site:
     host = ProcHost(folder.path)
     info = await _ask_engine(engine, config, must_answer=folder.cluster is None)
     listener = await open_listener(*parse_address(config.listen))
+    packets = UdpSocket(*parse_address(config.listen))
+    open_tcp_socket(*parse_address(config.api_listen)).close()  # served later; a taken one must not cost an admission first
     store, stored = open_store(folder.path)
     parent, complaint = prepare_parent(info.cgroup_driver if info is not None else "")
     if complaint and info is not None:
@@ -86,6 +91,7 @@ async def open_site(config: NodeConfig) -> Site:
         host=host,
         port=PeerPort(),
         listener=listener,
+        packets=packets,
         facts=_facts(config, folder, host, stored.store_generation),
         cgroup_parent=parent if info is not None else "",
         rebooted=_note_boot(folder.path, host.boot_id()),
