@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from testnet.host import tail
 from tests.integration.live_cluster import WORK, Cluster, Kept, eventually
 
 pytestmark = pytest.mark.testnet
@@ -49,9 +48,9 @@ def test_leader_and_learner_die_at_once_the_work_goes_on_and_a_removed_node_stay
     before = five.runs()
     five.net.revive(leader)
     five.net.revive(learner, wait=False)
-    log = five.net.host(learner).daemon_log
-    eventually(lambda: "removed" in tail(log), "the removed node to be told so", timeout_s=30)
-    assert "swarm reset" in tail(log), "and what to do"
+    five.net.wait_for_daemon(learner)
+    eventually(lambda: "does not accept this node" in said_status(five, learner), "the removed node to be told so", timeout_s=30)
+    assert "swarm reset" in said_status(five, learner), "and what to do"
     five.net.wait_for_nodes([leader, *survivors], seen_by=reader)
     assert gone(five, reader, learner)
     five.watch_nothing_changes(before, seconds=2)
@@ -63,6 +62,10 @@ def test_leader_and_learner_die_at_once_the_work_goes_on_and_a_removed_node_stay
     five.net.wait_for_nodes([learner], seen_by=reader)
     five.ok(reader, "task", "submit", "--name", "new", "--constraint", f"node.name==h{learner}", *WORK)
     five.wait_runs("new", on=[learner])
+
+
+def said_status(five: Cluster, number: int) -> str:
+    return five.swarm(number, "status").stdout
 
 
 def gone(five: Cluster, reader: int, number: int) -> bool:
