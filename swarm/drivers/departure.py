@@ -20,6 +20,7 @@ from swarm.drivers.consensus import Replica
 from swarm.drivers.membership import Gossip
 from swarm.errors import OperatorError, PeerError, UnknownOutcome
 from swarm.model.command import SetNode
+from swarm.model.entry import Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.node import Availability
 
@@ -55,6 +56,7 @@ class Departure:
         while any(not self._catalog.assignments[each].ended for each in self._catalog.by_node.get(node_id, {})):
             await trio.sleep(LOOK_EVERY_S)
         await self._hand_over()
+        await self._give_vote_away()
         await self._set(node_id, Availability.LEFT, "gone", timeout_s=GOODBYE_S)
         await self._gossip.leave()
 
@@ -75,6 +77,23 @@ class Departure:
             except (OperatorError, PeerError) as error:
                 failure = error
             LOG.warning("cannot put into the log yet that this node is %s: %s", word, failure)
+            await trio.sleep(RETRY_S)
+
+    async def _give_vote_away(self) -> None:
+        """The only voter must not leave with the vote: the others could never decide anything again."""
+        while self._replica.role is Role.LEADER and len(self._replica.configuration.voters) == 1:
+            nodes = self._catalog.nodes
+            heirs = [
+                view for view in self._replica.followers().values()
+                if view.node_id in nodes and nodes[view.node_id].availability is Availability.ACTIVE
+            ]  # fmt: skip
+            if not heirs:
+                return
+            best = max(heirs, key=lambda view: (view.match_index, view.last_contact, view.node_id))
+            try:
+                await self._replica.propose_configuration((Voter(best.node_id, nodes[best.node_id].store_generation),))
+            except OperatorError as error:
+                LOG.warning("the only vote is not given away yet: %s", error)
             await trio.sleep(RETRY_S)
 
     async def _hand_over(self) -> None:
