@@ -34,6 +34,8 @@ SUBMIT_S_MAX = 20.0
 FRESHEN_S_MAX = 1.0
 LOCAL = "swarm.local"
 """Scope key: the request came by the Unix socket, whose file mode is the check."""
+ON_ALLOWED = "swarm.on_allowed"
+"""Scope key: called when the caller's token was good; its connection is nobody's to close from then on."""
 
 
 @dataclass(slots=True)
@@ -122,6 +124,7 @@ def check_caller(api: Api, request: Request, *, local_only: bool) -> None:
     if known is None or not hmac.compare_digest(known.secret_sha256, token.secret_sha256):
         api.counters["api_tokens_refused"] += 1
         raise Unauthorized("the API token is not good here", cause="it was revoked, or belongs to another cluster")
+    request.scope[ON_ALLOWED]()
 
 
 async def read_body(request: Request) -> bytes:

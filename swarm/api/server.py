@@ -15,6 +15,7 @@ import logging
 import os
 import socket
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -26,14 +27,15 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from swarm.api.calls import LOCAL, Api
+from swarm.api.calls import LOCAL, ON_ALLOWED, Api
 from swarm.api.face import ApiListeners
 from swarm.api.guard import guard_connection
 from swarm.api.routes import build_app
 from swarm.errors import StartRefused
 
 CONNECTIONS_MAX = 400
-"""Per listener. A connection costs some 30 KiB; beyond this new ones are closed at once."""
+"""Per listener. A connection costs some 30 KiB. Beyond this the oldest gives way that showed no good token, or else the new one:
+so nobody without a token can hold the API shut by holding connections open."""
 WRITE_S_MAX = 30.0
 """A client that takes nothing for so long is gone."""
 IDLE_S_MAX = 120.0
@@ -100,6 +102,8 @@ class Server:
         self.config = server_config()
         self.context = WorkerContext(None)
         self.open: dict[str, int] = {"local": 0, "tcp": 0}
+        self.strangers: dict[trio.CancelScope, None] = {}
+        """Connections from the network on which no request was allowed yet, oldest first."""
         self.tcp_port = 0
         """The port in use; known once started."""
 
@@ -137,23 +141,32 @@ class Server:
         key = "local" if is_local else "tcp"
         if self.open[key] >= CONNECTIONS_MAX:
             self.api.counters["api_connections_refused"] += 1
-            await trio.aclose_forcefully(stream)
-            return
+            if is_local or not self.strangers:
+                await trio.aclose_forcefully(stream)
+                return
+            oldest = next(iter(self.strangers))
+            del self.strangers[oldest]
+            oldest.cancel()
         self.open[key] += 1
         self.api.counters["api_connections"] += 1
+        scope = trio.CancelScope()
+        if not is_local:
+            self.strangers[scope] = None
         try:
-            await guard_connection(partial(self._converse, BoundedStream(stream), is_local), self.api.counters)
+            with scope:
+                await guard_connection(partial(self._converse, BoundedStream(stream), is_local, scope), self.api.counters)
         finally:
+            self.strangers.pop(scope, None)
             self.open[key] -= 1
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
 
-    async def _converse(self, bounded: BoundedStream, is_local: bool) -> None:
+    async def _converse(self, bounded: BoundedStream, is_local: bool, scope: trio.CancelScope) -> None:
         stream: trio.abc.Stream = bounded
         if not is_local:
             assert self.listeners.ssl_context is not None
             stream = trio.SSLStream(bounded, self.listeners.ssl_context, server_side=True, https_compatible=True)
-        app = ASGIWrapper(marked(self.app, is_local))  # type: ignore[arg-type]
+        app = ASGIWrapper(marked(self.app, is_local, lambda: self.strangers.pop(scope, None)))  # type: ignore[arg-type]
         server = TCPServer(app, self.config, self.context, ConnectionState({}), stream)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_when_idle, bounded, nursery.cancel_scope)
@@ -165,14 +178,15 @@ class Server:
         scope.cancel()
 
 
-def marked(app: ASGIApp, is_local: bool) -> ASGIApp:
-    """The application, told which listener a request came by. Anything but plain HTTP is refused."""
+def marked(app: ASGIApp, is_local: bool, on_allowed: Callable[[], None]) -> ASGIApp:
+    """The application, told which listener a request came by, and whom to tell that its caller was allowed. Anything but plain
+    HTTP is refused."""
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
             return
-        await app({**scope, LOCAL: is_local}, receive, send)
+        await app({**scope, LOCAL: is_local, ON_ALLOWED: on_allowed}, receive, send)
 
     return run
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import hashlib
 import http.client
+import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from swarm.api.calls import Api
 from swarm.api.face import ApiListeners
-from swarm.api.server import Server
+from swarm.api.server import CONNECTIONS_MAX, Server
 from swarm.client.client import Client
 from swarm.errors import Unauthorized, Unavailable, UsageError
 from tests.fakes.node_face import MemoryFace
@@ -97,6 +98,21 @@ async def test_a_token_from_the_cluster_opens_the_api_from_afar_until_it_is_revo
             await asked(local.write, "DELETE", f"/v1/tokens/{made['id']}")
             with pytest.raises(Unauthorized, match="not good here"):
                 await asked(remote.get, "/v1/nodes")
+
+
+async def test_nobody_without_a_token_can_hold_the_api_shut(tmp_path: Path) -> None:
+    async with served(tmp_path, Authority(tmp_path, "one")) as (_, local, address):
+        token = (await asked(local.write, "POST", "/v1/tokens")).content["token"]
+        host, _, port = address.rpartition(":")
+        with ExitStack() as held, Client(address=address, token=token) as remote:
+            for _ in range(CONNECTIONS_MAX + 10):
+                held.enter_context(await asked(socket.create_connection, (host, int(port)), 5))
+            assert len((await asked(remote.get, "/v1/nodes")).content) == 3
+            for _ in range(CONNECTIONS_MAX + 10):
+                held.enter_context(await asked(socket.create_connection, (host, int(port)), 5))
+            assert len((await asked(remote.get, "/v1/nodes")).content) == 3
+            counters = (await asked(local.get, "/v1/status")).content["counters"]
+            assert counters["api_connections_refused"] >= CONNECTIONS_MAX
 
 
 async def test_a_token_of_another_cluster_is_never_sent(tmp_path: Path) -> None:
