@@ -113,15 +113,15 @@ async def remove_node(api: Api, request: Request) -> Response:
             f"node '{node.name}' runs {row['tasks']} tasks", cause="removing it would stop them before they run elsewhere",
             hint=f"swarm node drain {node.name} first, or: swarm node rm -f {node.name}",
         )  # fmt: skip
-    request_id = request_id_of(request)
-    if row["status"] == MemberStatus.ALIVE.value and row["tasks"]:
-        with trio.move_on_after(STOP_S_MAX):
-            await _stop_what_runs(api, node)
     if tuple(api.face.consensus().voters) == (node.id,):
         raise Conflict(
             f"node '{node.name}' is the only voter", cause="without it the others could decide nothing any more",
             hint="run swarm down --drain on it: it gives its vote away before it leaves",
         )  # fmt: skip
+    request_id = request_id_of(request)
+    if row["status"] == MemberStatus.ALIVE.value and row["tasks"]:
+        with trio.move_on_after(STOP_S_MAX):
+            await _stop_what_runs(api, node)
     await api.face.submit(RemoveNode(node.id), request_id=request_id, timeout_s=SUBMIT_S_MAX)
     return Response(status_code=204)
 
