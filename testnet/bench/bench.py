@@ -28,7 +28,7 @@ class Measurement:
 
 
 MEASUREMENTS = {
-    "submit": Measurement(submit.measure, 30),
+    "submit": Measurement(submit.measure, 25),
     "batch": Measurement(batch.measure, 3),
     "worker": Measurement(deaths.measure_worker, 5),
     "leader": Measurement(deaths.measure_leader, 7),
