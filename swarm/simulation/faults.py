@@ -18,7 +18,7 @@ from swarm.simulation.network import FAIR, Weather
 from swarm.simulation.node import Daemon
 
 KINDS = ("power", "blackout", "daemon", "freeze", "machine", "engine", "slow_engine", "disk", "cut", "pair", "one_way", "split",
-         "crown")
+         "crown", "forget")
 
 
 class Faults:
@@ -43,6 +43,7 @@ class Faults:
             "cut": self._isolate,
             "pair": self._pair,
             "crown": self._crown,
+            "forget": self._forget,
             "one_way": self._one_way,
             "split": self._split,
         }
@@ -173,9 +174,23 @@ class Faults:
         if what > 0.5:
             self._restart_soon(leader)
 
+    def _forget(self, host: Host) -> None:
+        """One host does not hear the leader and would lead; then those who do hear it restart, and may forget what they promised."""
+        leader = self.cluster.leader()
+        if leader is None or leader.host is host:
+            return
+        self.world.trace(host.name, "CUT OFF from the leader; the others will restart")
+        self.cluster.scene.network.split([host.number], [leader.host.number])
+        self._for_a_while(8.0, self._open_paths)
+        for other in self.cluster.hosts:
+            if other not in (host, leader.host):
+                self.world.after(1.0 + 2.0 * self.rng.random(), self._unless_over, lambda other=other: self._restart_soon(other))
+
     def _restart_soon(self, host: Host) -> None:
+        if self.is_over or not host.is_powered:
+            return
         host.crash_daemon()
-        self.world.after(0.05 + 0.3 * self.rng.random(), host.start_daemon)
+        self.world.after(0.03 + 0.3 * self.rng.random() ** 2, host.start_daemon)
 
     def _one_way(self, host: Host) -> None:
         network = self.cluster.scene.network

@@ -30,6 +30,8 @@ CORE_CHECK_EVERY = 128
 NEWS_CHECK_EVERY = 16
 STALE_START_S = 8.0
 """A node without the leader may start nothing new after 5 s; with what is under way, and clocks that are off, after 8."""
+PLAN_AGE_S = 15.0
+"""So late may a plan be committed: its leader was cut off with it, and a later one found it in its log."""
 FUTILE_MAX = 12
 """The same plan, refused so many times, is a loop."""
 
@@ -55,6 +57,7 @@ class Checkers(Watch):
         self._over_since: dict[str, float] = {}
         """Assignment -> when the log first said that it is to run no more."""
         self._news: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
+        self._unwell_at: dict[str, float] = {}
         self._refused: dict[bytes, int] = {}
         self._now = 0.0
 
@@ -160,6 +163,9 @@ class Checkers(Watch):
         """One more entry is committed: apply it to the truth, and judge it."""
         truth = self.truth
         before = dict(truth.assignments) if entry.kind == "task.assign" else {}
+        for node in truth.nodes.values():
+            if node.verdict.kind is not VerdictKind.ALIVE or node.availability is not Availability.ACTIVE:
+                self._unwell_at[node.id] = self._now
         result = truth.apply(entry)
         if entry.index % DIGEST_EVERY == 0:
             self._digests.setdefault(entry.index, truth.digest())
@@ -191,7 +197,7 @@ class Checkers(Watch):
             raise Violation(f"no futile plans: {entry.kind} was proposed and refused {times} times: {entry.payload!r}")
 
     def _judge_assign(self, command: Assign, before: dict[str, object]) -> None:
-        """A second copy is decided only against a dead or drained node."""
+        """A second copy is decided only against a dead or drained node, or one that was so when it was planned."""
         truth = self.truth
         others = [
             a for a in truth.assignments.values()
@@ -199,8 +205,7 @@ class Checkers(Watch):
             and a.desired is Desired.RUNNING
         ]
         for other in others:
-            node = truth.nodes.get(other.node_id)
-            if node is None or node.verdict.kind is not VerdictKind.ALIVE or node.availability is not Availability.ACTIVE:
+            if other.node_id not in truth.nodes or self._now - self._unwell_at.get(other.node_id, float("-inf")) < PLAN_AGE_S:
                 continue
             raise Violation(f"no second copy without a reason: {command.task_id}.{command.attempt} while {other.id} is well")
 

@@ -17,6 +17,7 @@ from swarm.consensus import follower
 from swarm.consensus.core import Consensus
 from swarm.consensus.leader import Leadership
 from swarm.consensus.lease import Promise
+from swarm.consensus.messages import Heartbeat
 from swarm.consensus.quorum import quorum_value
 from swarm.consensus.replication import Replication
 from swarm.consensus.state import State
@@ -42,6 +43,18 @@ def patched(owner: Any, name: str, replacement: Any) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, before)
+
+
+WHERE_TO_LOOK: dict[str, dict[str, Any]] = {
+    "vote_not_persisted": {"hosts": 3, "kinds": ("crown",), "every_s": 2.0},
+    "no_wait_after_a_start": {"hosts": 3, "kinds": ("forget",), "every_s": 4.0},
+    "old_terms_are_counted": {"hosts": 3, "kinds": ("crown",), "every_s": 1.0, "append_entries_max": 1, "seconds": 60.0},
+    "commit_believed_without_a_match": {"hosts": 3, "kinds": ("crown",), "every_s": 2.0},
+    "promise_not_kept": {"hosts": 3, "kinds": ("forget", "pair"), "every_s": 4.0},
+    "leader_counts_itself_before_its_disk": {"hosts": 1, "kinds": ("daemon", "blackout")},
+    "snapshot_forgets_requests": {"hosts": 3, "kinds": ("power",), "seconds": 60.0},
+}
+"""What makes a mutant's accident likely; without an entry the seeds of everybody show it soon."""
 
 
 Mutant = Callable[[], Any]
@@ -157,7 +170,11 @@ def sent_before_persisted() -> Iterator[None]:
 
 @mutant
 def commit_believed_without_a_match() -> Iterator[None]:
-    """A heartbeat's commit index is taken though the entry there may be another."""
+    """A leader tells everybody its commit index, and it is taken though the entry there may be another."""
+
+    def heartbeat(self: Replication, progress: Any, number: int) -> Heartbeat:
+        commit = progress.told_commit = self._state.commit_index
+        return Heartbeat(*self._state.header(), number, commit, self._state.log.term_at(commit) or 0)
 
     def on_heartbeat(state: State, source: Any, message: Any) -> None:
         state.hear_leader(source)
@@ -165,7 +182,7 @@ def commit_believed_without_a_match() -> Iterator[None]:
         if message.round:
             state.send(source, follower.heartbeat_reply(state, message.round))
 
-    with patched(follower, "on_heartbeat", on_heartbeat):
+    with patched(follower, "on_heartbeat", on_heartbeat), patched(Replication, "heartbeat", heartbeat):
         yield
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from swarm.consensus.config import ConsensusConfig
 from swarm.errors import Bug
 from swarm.model.container import ContainerPlan
 from swarm.model.ids import ClusterId
@@ -36,9 +37,6 @@ HOLD = 3
 """Seconds in a row for which everything must be well."""
 
 
-SETTINGS = Settings(runner=RunnerConfig(stray_grace_s=STRAY_GRACE_S))
-
-
 @dataclass
 class Report:
     """What a run was."""
@@ -58,19 +56,32 @@ class Report:
 
 
 def run_seed(
-    seed: int, *, hosts: int = 0, seconds: float = 0.0, trace: TraceSink | None = None, settings: Settings | None = None
+    seed: int,
+    *,
+    hosts: int = 0,
+    seconds: float = 0.0,
+    kinds: tuple[str, ...] = (),
+    every_s: float = 0.0,
+    append_entries_max: int = 0,
+    trace: TraceSink | None = None,
 ) -> Report:
-    """Run one seed. `hosts` and `seconds` (of chaos) are drawn from it when they are 0."""
+    """Run one seed. `hosts`, `seconds` (of chaos), `kinds` of faults, how often they come and how many entries an append
+    carries are drawn from it when they are not given."""
     rng = random.Random(f"{seed}/scenario")
     drawn_hosts, drawn_seconds = rng.choice((1, 2, 3, 3, 3, 4, 5, 5, 7)), rng.uniform(10, 35)
     count, chaos_s = hosts or drawn_hosts, seconds or drawn_seconds
     founders = rng.choice((0, 0, 1, min(3, count)))
+    pace_s, entries_max = rng.choice((1.0, 2.5, 5.0)), rng.choice((1, 4, 256))
     checkers = Checkers()
-    cluster = Cluster(seed, count, founders=founders, settings=settings or SETTINGS, watch=checkers, trace_sink=trace)
+    settings = Settings(
+        consensus=ConsensusConfig(snapshot_every=120, trailing=30, append_entries_max=append_entries_max or entries_max),
+        runner=RunnerConfig(stray_grace_s=STRAY_GRACE_S),
+    )
+    cluster = Cluster(seed, count, founders=founders, settings=settings, watch=checkers, trace_sink=trace)
     workload = _Judged(cluster, checkers)
     _place_strangers(cluster)
     cluster.run(3.0)
-    faults = Faults(cluster, every_s=rng.choice((1.0, 2.5, 5.0)))
+    faults = Faults(cluster, every_s=every_s or pace_s, kinds=kinds)
     cluster.run(chaos_s)
     faults.heal()
     workload.stop()

@@ -1,0 +1,32 @@
+"""Every mutant is caught: no checker is asleep. Seeds are tried in order until one shows it, at most five hundred."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarm.errors import Bug
+from tests.simulation.mutants import MUTANTS, WHERE_TO_LOOK
+from tests.simulation.scenario import run_seed
+
+SEEDS_MAX = 500
+
+
+def caught_by(name: str) -> tuple[int, BaseException] | None:
+    """The first seed that shows the mutant, and what was said; None when none does."""
+    with MUTANTS[name]():
+        for seed in range(1, SEEDS_MAX + 1):
+            try:
+                run_seed(seed, **WHERE_TO_LOOK.get(name, {}))
+            except (AssertionError, Bug) as violation:
+                return seed, violation
+    return None
+
+
+@pytest.mark.parametrize("name", sorted(MUTANTS))
+@pytest.mark.timeout(600)
+def test_the_mutant_is_caught(name: str) -> None:
+    assert caught_by(name) is not None, f"{SEEDS_MAX} seeds did not show what breaks when: {MUTANTS[name].__doc__}"
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(MUTANTS) >= 10
