@@ -10,7 +10,7 @@ Promise: facts are declared by their own node only, and never change its key.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
@@ -25,6 +25,8 @@ from swarm.model.node import Availability, Node
 
 LOG = logging.getLogger("swarm.declare")
 RETRY_S = 2.0
+REJOIN_AFTER_S = 5.0
+"""An election after a start takes 2 s at most; a node that hears of no leader for longer may have left before."""
 _FACTS = ("name", "address", "api_address", "store_generation", "arch", "os", "capacity", "engine_version", "schema_known")
 
 
@@ -37,7 +39,18 @@ class Facts(Protocol):
 class Declaring:
     """Keeps the catalog's record of this node true."""
 
-    def __init__(self, replica: Replica, catalog: Catalog, facts: Facts, *, request_id: Callable[[], RequestId]) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        catalog: Catalog,
+        facts: Facts,
+        *,
+        request_id: Callable[[], RequestId],
+        rejoin: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`rejoin` asks the members' desk to be admitted again, under the same id and key."""
+        self._rejoin = rejoin
+        self._started_at = trio.current_time()
         self._replica = replica
         self._catalog = catalog
         self._facts = facts
@@ -64,7 +77,8 @@ class Declaring:
     async def _declare(self) -> None:
         facts = self._facts()
         known = self._catalog.nodes.get(facts.id)
-        if known is None:
+        if known is None or (known.availability is Availability.LEFT and not self._replica.leader_id):
+            await self._maybe_rejoin()
             return
         if known.availability is Availability.LEFT and not self._returned:
             await self._replica.submit(SetNode(facts.id, Availability.ACTIVE), request_id=self._request_id())
@@ -72,6 +86,12 @@ class Declaring:
         if not _says_the_same(known, facts):
             await self._replica.submit(_declaration(facts), request_id=self._request_id())
             LOG.info("declared: %s at %s, engine %s", facts.name, facts.address, facts.engine_version or "unknown")
+
+
+    async def _maybe_rejoin(self) -> None:
+        """No leader speaks to this node: perhaps it had left, and is back. Admission is the same entry again."""
+        if self._rejoin is not None and not self._replica.leader_id and trio.current_time() - self._started_at > REJOIN_AFTER_S:
+            await self._rejoin()
 
 
 def _declaration(facts: Node) -> Declare:

@@ -43,18 +43,19 @@ from swarm.api.server import Server
 from swarm.catalog import Catalog
 from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Role, RoleChanged
-from swarm.drivers.boot import Desk
+from swarm.drivers.boot import JOIN_S, Desk
 from swarm.drivers.consensus import Replica
 from swarm.drivers.controllers import Duties
 from swarm.drivers.declare import Admitted, Declaring
 from swarm.drivers.departure import Departure
+from swarm.drivers.joining import join
 from swarm.drivers.logs import LogRelay, LogSource
 from swarm.drivers.membership import Gossip
 from swarm.drivers.runner import RunnerDriver
 from swarm.drivers.sampler import Sampler
 from swarm.drivers.streams import Streams
 from swarm.drivers.view import ViewSource
-from swarm.errors import Unauthenticated
+from swarm.errors import StartRefused, Unauthenticated
 from swarm.membership import Config as MembershipConfig
 from swarm.membership import MemberChanged, MemberIdentity, Membership
 from swarm.model.command import Admit
@@ -79,6 +80,7 @@ HELD_FILE = "held"
 API_GOODBYE_S = 0.1
 """For the answer to the request that asked for the stop."""
 ENGINE_LOOK_S = 15.0
+REFUSED_PAUSE_S = 10.0
 Stop = Literal["pause", "leave"]
 
 
@@ -108,7 +110,9 @@ class Daemon:
         self.runner = self.make_runner()
         self.views = ViewSource(self.replica, self.catalog, self.gossip.members, self.clock)
         self.duties = Duties(self.replica, self.views, self.clock)
-        self.declaring = Declaring(self.replica, self.catalog, lambda: site.facts, request_id=self.request_id)
+        self.declaring = Declaring(
+            self.replica, self.catalog, lambda: site.facts, request_id=self.request_id, rejoin=self.rejoin
+        )
         self.departure = Departure(self.replica, self.catalog, self.gossip, request_id=self.request_id)
         self.sampler = Sampler(
             site.host,
@@ -221,6 +225,18 @@ class Daemon:
         await self.replica.submit(Admit(node), request_id=self.request_id())
         LOG.info("admitted %s at %s", node.name, node.address)
         return tuple(self.catalog.nodes.values())
+
+    async def rejoin(self) -> None:
+        """Ask the members to admit this node again: it had left. Bounded; a refusal is said and tried again later."""
+        others = [node.address for node in self.cluster.nodes if node.id != self.site.facts.id]
+        if not others:
+            return
+        with trio.move_on_after(JOIN_S):
+            try:
+                await join(self.site.port, others, self.site.facts, self.cluster.cluster_id, rng=self.rng, say=LOG.info)
+            except StartRefused as refused:
+                LOG.warning("%s: %s", refused.message, refused.cause or refused.hint)
+                await trio.sleep(REFUSED_PAUSE_S)
 
     def unseal(self, sealed: bytes) -> dict[str, str] | None:
         """Registry credentials out of the log."""
