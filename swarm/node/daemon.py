@@ -186,7 +186,7 @@ class Daemon:
             self.clock,
             request_id=self.request_id,
             unseal=self.unseal,
-            notice=lambda kind, subject, text: LOG.warning("%s %s: %s", kind, subject, text),
+            notice=lambda kind, subject, text: LOG.info("%s %s: %s", kind, subject, text),
             memory=memory,
         )
 
