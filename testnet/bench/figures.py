@@ -69,12 +69,17 @@ class Aim:
     bound: float
     unit: str
 
+    @property
+    def met(self) -> bool:
+        """What was not measured is not met."""
+        return self.found <= self.bound
+
     def line(self) -> str:
         """Met or missed, and by how much."""
         if math.isnan(self.found):
             return f"- {self.what}: **not measured**."
         off = abs(self.found - self.bound)
-        verdict = f"met, {told(off)} {self.unit} below" if self.found <= self.bound else f"**missed by {told(off)} {self.unit}**"
+        verdict = f"met, {told(off)} {self.unit} below" if self.met else f"**missed by {told(off)} {self.unit}**"
         return f"- {self.what}: {told(self.found)} {self.unit}, aim {told(self.bound)} {self.unit}: {verdict}."
 
 

@@ -69,6 +69,11 @@ def facts(net: Testnet) -> str:
 
 
 def write(about: str, sections: list[Section]) -> Path:
+    aims = [aim for section in sections for aim in section.aims]
+    missed = [f"{section.title.lower()}: {aim.what}" for section in sections for aim in section.aims if not aim.met]
+    short = f"**Of {len(aims)} aims {len(aims) - len(missed)} were met.**"
+    if missed:
+        short += " Not met: " + "; ".join(missed) + ". The sections say by how much, and where the time went."
     PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text("\n\n".join([INTRODUCTION, about, *(section.markdown() for section in sections)]) + "\n")
+    PAGE.write_text("\n\n".join([INTRODUCTION, about, short, *(section.markdown() for section in sections)]) + "\n")
     return PAGE
