@@ -141,15 +141,17 @@ class Desks:
         made = Founding(
             desk, NAMES, dialer=FromNode(self, number), clock=replicas.TrioClock(), rng=rng, say=lambda text: None
         )
-        try:
-            async with trio.open_nursery() as nursery:
-                self.open[f"n{number}"] = desk, nursery
+        async with trio.open_nursery() as nursery:
+            self.open[f"n{number}"] = desk, nursery
+            try:
                 self.found[number] = (await made.settle()).found
                 if stay:
                     await trio.sleep_forever()
-                nursery.cancel_scope.cancel()
-        finally:
-            del self.open[f"n{number}"]
+            finally:
+                del self.open[f"n{number}"]
+                kept = [codec.encode(entry) for entry in disk]
+                assert desk.belonging is None or kept == [desk.belonging.found], "what it shows is on its disk"
+            nursery.cancel_scope.cancel()
 
 
 class FromNode:
@@ -174,8 +176,6 @@ def cut_a_founder(number: int) -> int:
             desks = Desks()
             nursery.start_soon(desks.start, 3 - number)
             await cut.run(functools.partial(desks.start, number, stay=False))
-            shown = desks.found.get(number)
-            assert [codec.encode(entry) for entry in desks.disks[number]] == [shown] or shown is None
             nursery.start_soon(desks.start, number)
             with trio.fail_after(60):
                 while len(desks.found) < 2:
