@@ -175,7 +175,7 @@ class Faults:
             self._restart_soon(leader)
 
     def _forget(self, host: Host) -> None:
-        """One host does not hear the leader and would lead; then those who do hear it restart, and may forget what they promised."""
+        """One host does not hear the leader and would lead; then those who do hear it restart, and may forget their promise."""
         leader = self.cluster.leader()
         if leader is None or leader.host is host:
             return

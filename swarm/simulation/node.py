@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 STALL_S = 0.5
 """Longer gaps are told to the cores, as the drivers do."""
 INBOX_MAX = 2000
+UNTOLD = ("SendPacket", "NoneType", "tuple")
+"""Left out of the story: pings, and what tells itself when it is done."""
 LAG_S = 0.002
 """A loop that is awake is late by up to this much."""
 
@@ -147,7 +149,7 @@ class Daemon:
                 self._stumble()
                 continue
             part, action, effect = self._todo.popleft()
-            if self.world.tracing and type(effect).__name__ not in ("SendPacket", "NoneType"):
+            if self.world.tracing and type(effect).__name__ not in UNTOLD:
                 self.world.trace(self.host.name, brief(self.scene, effect))
             part.dirty = True
             action(effect)

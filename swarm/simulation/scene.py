@@ -102,23 +102,31 @@ class Scene:
 
 
 def brief(scene: Scene, thing: Any) -> str:
-    """One effect or message in a few words, for the story of a run."""
+    """One effect in a few words, for the story of a run."""
     text = type(thing).__name__
     for name in ("to", "node_id"):
         if hasattr(thing, name):
             text += f" to {scene.name_of(getattr(thing, name))}"
-    for name in ("role", "term", "leader_id", "index", "number", "operation", "text"):
+    for name in ("role", "term", "number", "text"):
         if hasattr(thing, name):
-            value = getattr(thing, name)
-            shown = scene.name_of(value) if name == "leader_id" else value
-            text += f" {name}={shown}"
-    message = getattr(thing, "message", None)
-    if message is not None:
-        text += f": {type(message).__name__} " + " ".join(
-            f"{name}={getattr(message, name)}"
-            for name in ("term", "granted", "accepted", "index", "previous_index", "commit", "round")
-            if hasattr(message, name)
-        )
-        if hasattr(message, "entries"):
-            text += f" {len(message.entries)} entries"
-    return text
+            text += f" {name}={getattr(thing, name)}"
+    if hasattr(thing, "leader_id"):
+        text += f" leader={scene.name_of(thing.leader_id)}"
+    if hasattr(thing, "entries"):
+        text += " " + ", ".join(f"{entry.index} {entry.kind}" for entry in thing.entries)
+    if hasattr(thing, "operation"):
+        operation = thing.operation
+        plan = getattr(operation, "plan", None)
+        text += f" {type(operation).__name__} {plan.name if plan else getattr(operation, 'container_id', '')}"
+    if hasattr(thing, "reports"):
+        text += " " + ", ".join(f"{report.assignment_id[:8]} {report.phase.value}" for report in thing.reports)
+    return text + _brief_message(getattr(thing, "message", None))
+
+
+def _brief_message(message: Any) -> str:
+    if message is None:
+        return ""
+    names = ("term", "granted", "accepted", "index", "previous_index", "commit", "round")
+    told = " ".join(f"{name}={getattr(message, name)}" for name in names if isinstance(getattr(message, name, None), int))
+    entries = f" {len(message.entries)} entries" if hasattr(message, "entries") else ""
+    return f": {type(message).__name__} {told}{entries}"

@@ -42,8 +42,9 @@ def main() -> int:
         else:
             node_seconds += report.node_seconds
             print(
-                f"seed {seed}: ok, {report.hosts} hosts, {report.seconds:.0f} s, {report.events} events, {report.entries} entries, "
-                f"{report.requests} requests, healed in {report.healed_in_s:.0f} s, {', '.join(report.faults)}"
+                f"seed {seed}: ok, {report.hosts} hosts, {report.seconds:.0f} s, {report.events} events, "
+                f"{report.entries} entries, {report.requests} requests, healed in {report.healed_in_s:.0f} s, "
+                f"{', '.join(report.faults)}"
             )
     took_s = time.perf_counter() - began
     print(f"{arguments.count} seeds in {took_s:.1f} s, {node_seconds / took_s:.0f} node-seconds per second, failed: {failed}")

@@ -22,6 +22,7 @@ from swarm.consensus.quorum import quorum_value
 from swarm.consensus.replication import Replication
 from swarm.consensus.state import State
 from swarm.consensus.writes import Writes
+from swarm.controllers.verdict import VerdictController
 from swarm.membership.table import Table
 from swarm.model.entry import Voter
 from swarm.model.hostport import take_ports
@@ -48,14 +49,19 @@ def patched(owner: Any, name: str, replacement: Any) -> Iterator[None]:
 WHERE_TO_LOOK: dict[str, dict[str, Any]] = {
     "vote_not_persisted": {"hosts": 3, "kinds": ("crown",), "every_s": 2.0},
     "no_wait_after_a_start": {"hosts": 3, "kinds": ("forget",), "every_s": 4.0},
-    "old_terms_are_counted": {"hosts": 3, "kinds": ("crown",), "every_s": 1.0, "append_entries_max": 1, "seconds": 60.0},
+    "old_terms_are_counted": {"hosts": 7, "kinds": ("crown",), "every_s": 1.0, "append_entries_max": 1, "seconds": 25.0},
     "commit_believed_without_a_match": {"hosts": 3, "kinds": ("crown",), "every_s": 2.0},
     "promise_not_kept": {"hosts": 3, "kinds": ("forget", "pair"), "every_s": 4.0},
     "leader_counts_itself_before_its_disk": {"hosts": 1, "kinds": ("daemon", "blackout")},
+    "lease_counted_from_the_answer": {"hosts": 3, "kinds": ("forget", "pair"), "every_s": 4.0},
+    "sent_before_persisted": {"hosts": 3, "kinds": ("crown", "daemon"), "every_s": 1.0},
+    "fence_dropped": {"hosts": 3, "kinds": ("cut", "power"), "every_s": 2.0},
     "snapshot_forgets_requests": {"hosts": 3, "kinds": ("power",), "seconds": 60.0},
 }
 """What makes a mutant's accident likely; without an entry the seeds of everybody show it soon."""
 
+FIRST_SEED = {"old_terms_are_counted": 60, "a_leader_keeps_the_verdict_on_itself": 264}
+"""Where to begin, for what takes many accidents in the right order."""
 
 Mutant = Callable[[], Any]
 MUTANTS: dict[str, Mutant] = {}
@@ -286,4 +292,16 @@ def apply_reads_the_clock() -> Iterator[None]:
         return result
 
     with patched(Catalog, "apply", impure):
+        yield
+
+
+@mutant
+def a_leader_keeps_the_verdict_on_itself() -> Iterator[None]:
+    """A leader that an earlier one judged dead leaves that verdict standing."""
+    reconcile = VerdictController.reconcile
+
+    def modest(self: VerdictController, view: Any) -> Any:
+        return [command for command in reconcile(self, view) if command.node_id != view.self_id]
+
+    with patched(VerdictController, "reconcile", modest):
         yield

@@ -30,7 +30,7 @@ from swarm.simulation.world import TraceSink
 from tests.simulation.checkers import Checkers, Violation
 
 CONVERGE_S = 150.0
-"""The brake holds replacing back for 60 s after a mass death, a stalled daemon has 30 s of grace, and a voter change takes 10 s."""
+"""The brake holds replacing back for 60 s after a mass death, a stalled daemon has 30 s of grace, a voter change takes 10 s."""
 STRAY_GRACE_S = 8.0
 """Shorter than a daemon's, so that what is collected is collected within a run."""
 HOLD = 3
@@ -116,7 +116,8 @@ class _Judged(Workload):
 def _place_strangers(cluster: Cluster) -> None:
     """On every engine: a container of another cluster, and one of another node of this cluster (engines can be shared)."""
     for host in cluster.hosts:
-        for number, (cluster_id, node_id) in enumerate(((ClusterId("another"), host.node_id), (cluster.scene.cluster_id, "other"))):
+        others = ((ClusterId("another"), str(host.node_id)), (cluster.scene.cluster_id, "other"))
+        for number, (cluster_id, node_id) in enumerate(others):
             labels = {CLUSTER: cluster_id, NODE: node_id, TASK: f"stranger{number}", ATTEMPT: "1", NAME: "stranger"}
             host.engine.place_stranger(ContainerPlan(f"stranger{number}", labels, TaskSpec("stranger", "image"), ()))
 
