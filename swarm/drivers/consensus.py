@@ -69,9 +69,11 @@ class Replica:
         clock: Clock,
         learners: Callable[[], tuple[Voter, ...]] = tuple,
         on_role: Callable[[RoleChanged], None] | None = None,
+        quorum_in_sight: Callable[[], bool] = lambda: False,
     ) -> None:
         """`learners` gives every admitted node (voters may be among them) from the catalog; it is asked after entries about
-        nodes. `on_role` is told of every change of role, term or known leader."""
+        nodes. `on_role` is told of every change of role, term or known leader. `quorum_in_sight`: whether so many voters
+        are there, as far as gossip sees, that a leader may soon be elected."""
         self._clock = clock
         self._store = store
         self._peers = peers
@@ -82,7 +84,7 @@ class Replica:
         )
         self._applier = Applier(self._core, catalog, clock, snapshot_every=config.snapshot_every, wake=self._wake_up)
         self._applier.subscribe(self._maybe_set_learners)
-        self._forwarding = Forwarding(self, peers, clock)
+        self._forwarding = Forwarding(self, peers, clock, quorum_in_sight)
         self._inbox: deque[tuple[NodeId, Message]] = deque()
         self._batches: deque[Batch] = deque()
         self._queued = trio.Event()

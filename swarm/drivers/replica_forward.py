@@ -11,6 +11,7 @@ request waits for a former leader's answer once another is known.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -30,7 +31,8 @@ BARRIER_CALL = "consensus.barrier"
 CALL_TIMEOUT_S = 2.0
 RETRY_S = 0.1
 GIVEN_UP_S = 5.0
-"""With no word of a leader for this long, a request fails at once: there is no election that could soon succeed."""
+"""With no word of a leader for this long, and no majority of voters in sight, a request fails at once: there is no election
+that could soon succeed."""
 
 
 class ProposeCall(msgspec.Struct, frozen=True, array_like=True):
@@ -78,7 +80,10 @@ def pack_command(command: Any) -> tuple[str, int, bytes]:
 class Forwarding:
     """Submits and barriers, on whichever node they are asked."""
 
-    def __init__(self, replica: _Replica, peers: Peers, clock: Clock) -> None:
+    def __init__(
+        self, replica: _Replica, peers: Peers, clock: Clock, quorum_in_sight: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._quorum_in_sight = quorum_in_sight
         self._replica = replica
         self._peers = peers
         self._clock = clock
@@ -161,7 +166,7 @@ class Forwarding:
     def _must_give_up(self, deadline: float) -> bool:
         now = self._clock.now()
         lonely_s = min(self._replica.leader_contact_age_s, now - self._started_at)
-        return now + RETRY_S >= deadline or lonely_s > GIVEN_UP_S
+        return now + RETRY_S >= deadline or (lonely_s > GIVEN_UP_S and not self._quorum_in_sight())
 
     async def _wait_for_change(self) -> None:
         with trio.move_on_after(RETRY_S):

@@ -61,6 +61,7 @@ from swarm.membership import MemberChanged, MemberIdentity, Membership
 from swarm.model.command import Admit
 from swarm.model.entry import Voter
 from swarm.model.ids import NodeId, RequestId, random_id
+from swarm.model.liveness import MemberStatus
 from swarm.model.node import Node
 from swarm.node.belong import join_line
 from swarm.node.face import Face, Secrets
@@ -148,6 +149,7 @@ class Daemon:
             clock=self.clock,
             learners=lambda: tuple(Voter(n.id, n.store_generation) for n in self.admitted.nodes().values()),
             on_role=self.on_role,
+            quorum_in_sight=self.quorum_in_sight,
         )
 
     def make_gossip(self) -> Gossip:
@@ -215,6 +217,13 @@ class Daemon:
             secrets=secrets,
             stop=self.request_stop,
         )
+
+    def quorum_in_sight(self) -> bool:
+        """Whether a majority of the voters is alive in gossip's eyes."""
+        members = self.gossip.members()
+        voters = [NodeId(voter.node_id) for voter in self.replica.configuration.voters]
+        alive = [each for each in voters if each in members and members[each].status is MemberStatus.ALIVE]
+        return len(alive) * 2 > len(voters)
 
     def request_id(self) -> RequestId:
         """A fresh one."""

@@ -74,6 +74,7 @@ class World:
         self.tapes: dict[NodeId, Tape] = {}
         self.replicas: dict[NodeId, Replica] = {}
         self.scopes: dict[NodeId, trio.CancelScope] = {}
+        self.quorum_in_sight = False
 
     async def found(self, name: NodeId) -> None:
         payload = encode(Found(ClusterId("c"), (), self.voters))
@@ -97,6 +98,7 @@ class World:
             peers=self.network.peers(name),
             clock=TrioClock(),
             learners=lambda: self.learners,
+            quorum_in_sight=lambda: self.quorum_in_sight,
         )
         self.scopes[name] = await self.nursery.start(self._run, name)
 
@@ -204,6 +206,20 @@ async def test_a_write_without_quorum_fails_and_is_not_applied(autojump_clock: t
         assert not leader.may_act
         with pytest.raises(Unavailable):
             await leader.read_barrier(0.5)
+
+
+async def test_with_a_majority_in_sight_again_a_write_waits_for_the_new_leader(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        others = [other.node_id for other in await world.others()]
+        for other in others:
+            world.crash(other)
+        await trio.sleep(20)
+        world.network.heal()
+        world.quorum_in_sight = True
+        await world.start(others[0])
+        await leader.submit(command("late"), request_id=RequestId("late"), timeout_s=10)
+        assert world.tapes[leader.node_id].requests == ["late"]
 
 
 async def test_an_entry_cut_off_in_flight_has_an_unknown_outcome_or_none(autojump_clock: trio.testing.MockClock) -> None:
