@@ -184,7 +184,10 @@ class Cluster:
         for number in self.net.hosts:
             self.net.thaw(number)
         at_once(self.revive_all_of, *self.net.hosts)
-        self.wait_all_alive()
+        try:
+            self.wait_all_alive(timeout_s=60.0)
+        except TestnetError as problem:
+            raise TestnetError(f"{problem}\n{self.diagnosis()}") from None
         for name, node in self.nodes().items():
             if node.get("availability", "active") != "active":
                 self.ok(1, "node", "activate", name)

@@ -41,7 +41,7 @@ def test_a_drain_moves_tasks_before_it_stops_them_and_the_node_gets_no_new_work(
         assert cluster.host_of(name) != 2
 
 
-def test_down_with_drain_leaves_the_cluster_after_moving_the_work_and_plain_down_pauses(cluster: Cluster) -> None:
+def test_plain_down_pauses_and_nothing_moves(cluster: Cluster) -> None:
     placed = cluster.three_workers()
     before = cluster.runs()
     leader = cluster.leader()
@@ -53,6 +53,20 @@ def test_down_with_drain_leaves_the_cluster_after_moving_the_work_and_plain_down
     cluster.net.restart_daemon(paused)
     cluster.wait_all_alive()
     cluster.watch_nothing_changes(before, seconds=1)
+
+
+def test_down_with_drain_moves_the_work_and_leaves_and_the_next_start_is_admitted_again(cluster: Cluster) -> None:
+    placed = cluster.three_workers()
+    leader = cluster.leader()
+    leaver = cluster.others(leader)[0]
+    cluster.ok(leaver, "down", "--drain", timeout_s=60)
+    eventually(lambda: not cluster.daemon_alive(leaver), "the daemon to end")
+    cluster.wait_runs(placed[leaver], on=cluster.others(leaver))
+    assert not cluster.runs_on(leaver), "what it ran has moved before it left"
+    assert cluster.nodes(leader)[f"h{leaver}"]["status"] == "left"
+    cluster.net.restart_daemon(leaver)
+    cluster.wait_all_alive()
+    assert cluster.nodes(leader)[f"h{leaver}"]["availability"] == "active"
 
 
 def test_reservations_are_never_exceeded_and_what_fits_nowhere_waits_until_there_is_room(cluster: Cluster) -> None:

@@ -120,7 +120,7 @@ def test_limits_and_settings_reach_the_container(cluster: Cluster) -> None:
     options = ["--cpus", "0.5", "--memory", "64M", "--env", "COLOUR=blue", "--workdir", "/tmp", "--label", "team=web"]
     cluster.submit("set", *options, "--user", "1000", "--stop-signal", "SIGTERM", "--stop-grace", "3s", "-p", "18080:80")
     home = cluster.host_of("set")
-    (container,) = containers(cluster)
+    (container,) = [each for each in containers(cluster) if each["Config"]["Labels"]["swarm.name"] == "set"]  # type: ignore[index]
     environment = dict(setting.split("=", 1) for setting in container["Config"]["Env"])
     assert environment["COLOUR"] == "blue"
     assert (environment["SWARM_TASK"], environment["SWARM_NODE"], environment["SWARM_ATTEMPT"]) == ("set", f"h{home}", "1")
