@@ -79,7 +79,7 @@ def test_a_reboot_of_all_hosts_at_once_brings_everything_back_once(cluster: Clus
     cluster.ok(1, "task", "submit", "--name", "job", "--restart", "no", *JOB)
     eventually(lambda: cluster.tasks()["job"]["phase"] == "succeeded", "the job to end")
     cluster.kill(*cluster.net.hosts)
-    assert not cluster.runs()
+    eventually(lambda: not cluster.runs(), "the observer to see that nothing runs any more")
     rebooted_s = boottime_s()
     cluster.revive(*cluster.net.hosts)
     cluster.wait_all_alive()
