@@ -1,7 +1,7 @@
 """Everything this program asks of the world, on one page.
 
 Drivers speak to these protocols; the adapters that keep them know one outside thing each (SQLite, UDP, TLS, Docker, the host);
-the simulation and the tests have others. Only `node.py` knows which is used.
+the simulation and the tests have others. Only `swarm/node` knows which is used.
 """
 
 from __future__ import annotations
