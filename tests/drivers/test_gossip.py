@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -36,12 +37,28 @@ class PlainSealer:
         return NodeId(packet[1:33].decode("ascii", "replace")), packet[33:]
 
 
+def paired_sockets() -> tuple[UdpSocket, socket.socket]:
+    """UDP and TCP on one port of 127.0.0.1. The kernel chooses the port for UDP; TCP may have it in use, so it chooses again."""
+    for _ in range(100):
+        packets = UdpSocket("127.0.0.1", 0)
+        listening = socket.socket()
+        try:
+            listening.bind(packets.address)
+        except OSError:
+            packets.close()
+            listening.close()
+            continue
+        listening.listen()
+        return packets, listening
+    raise AssertionError("no port of 127.0.0.1 is free for both UDP and TCP")
+
+
 class Node:
     """One member on loopback: UDP and TCP on one port, the TCP side accepting and saying nothing."""
 
     def __init__(self, number: int, peers: MemoryNetwork, *, generation: int = 1) -> None:
         self.number = number
-        self.socket = UdpSocket("127.0.0.1", 0)
+        self.socket, self.listening = paired_sockets()
         self.address = f"127.0.0.1:{self.socket.address[1]}"
         identity = MemberIdentity(node_id(number), f"n{number}", self.address, generation)
         clock = SystemClock()
@@ -54,13 +71,14 @@ class Node:
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         with self.scope:
             try:
-                listeners = await trio.open_tcp_listeners(self.socket.address[1], host="127.0.0.1")
+                listener = trio.SocketListener(trio.socket.from_stdlib_socket(self.listening))
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(trio.serve_listeners, self.silent, listeners)
+                    nursery.start_soon(trio.serve_listeners, self.silent, [listener])
                     await nursery.start(self.gossip.run)
                     task_status.started()
             finally:
                 self.socket.close()
+                self.listening.close()
 
     async def silent(self, stream: trio.SocketStream) -> None:
         await stream.aclose()
@@ -176,17 +194,17 @@ class RefusingConnects:
         return "refused"
 
 
-def lonely_gossip(clock: TrioClock, socket: SilentSocket) -> Gossip:
+def lonely_gossip(clock: TrioClock, packets: SilentSocket) -> Gossip:
     identity = MemberIdentity(node_id(1), "n1", "10.0.0.1:4747", 1)
     core = Membership(identity=identity, config=Config(), rng=random.Random(1), now=clock.now())
-    gossip = Gossip(core, socket, RefusingConnects(), MemoryNetwork().peers(node_id(1)), clock, PlainSealer())
+    gossip = Gossip(core, packets, RefusingConnects(), MemoryNetwork().peers(node_id(1)), clock, PlainSealer())
     gossip.set_admitted({node_id(2): ("n2", "10.0.0.2:4747")})
     return gossip
 
 
 async def test_a_pause_of_the_process_is_told_before_anything_else(autojump_clock: trio.testing.MockClock) -> None:
-    clock, socket = TrioClock(), SilentSocket()
-    gossip = lonely_gossip(clock, socket)
+    clock = TrioClock()
+    gossip = lonely_gossip(clock, SilentSocket())
     async with trio.open_nursery() as nursery:
         await nursery.start(gossip.run)
         await trio.sleep(0.05)  # mock time: the first ping is out, not yet lost
@@ -200,8 +218,8 @@ async def test_a_pause_of_the_process_is_told_before_anything_else(autojump_cloc
 
 
 async def test_a_refused_stranger_of_two_is_gone_and_subscribers_hear_of_it(autojump_clock: trio.testing.MockClock) -> None:
-    clock, socket = TrioClock(), SilentSocket()
-    gossip = lonely_gossip(clock, socket)
+    clock = TrioClock()
+    gossip = lonely_gossip(clock, SilentSocket())
     seen: list[MemberStatus] = []
     gossip.subscribe(lambda change: seen.append(change.new.status))
     async with trio.open_nursery() as nursery:
