@@ -8,7 +8,7 @@ import sys
 import time
 
 from testnet import demo, engine, images
-from testnet.bench import bench
+from testnet.bench import bench, membership
 from testnet.cluster import Testnet
 from testnet.host import INSIDE_ENVIRONMENT, SWARM, SharedHost, tail
 from testnet.layout import TestnetError
@@ -42,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     measured = commands.add_parser("bench", help="measure the main job beside the raw engine; writes the page")
     measured.add_argument("--only", choices=BENCHES, help="one measurement, printed only")
     measured.add_argument("--runs", type=int, metavar="N", help="how often each is repeated")
+    gossip = commands.add_parser("bench-membership", help="measure membership, simulated and real; writes its page")
+    gossip.add_argument("names", nargs="+", choices=[*membership.MEASUREMENTS, membership.PAGE], metavar="NAME")
+    gossip.add_argument("--runs", type=int, metavar="N", help="how often each is repeated")
     swarm = commands.add_parser("swarm", help="run `swarm ARGS` on a host")
     swarm.add_argument("host", type=int)
     swarm.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -93,6 +96,8 @@ def run(chosen: argparse.Namespace) -> int:
             return demo.run()
         case "bench":
             return bench.run(only=chosen.only, runs=chosen.runs)
+        case "bench-membership":
+            return membership.run(chosen.names, runs=chosen.runs)
         case "swarm":
             enter(Testnet.attach(), chosen.host, [str(SWARM), *chosen.arguments])
         case "exec":

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
 from pathlib import Path
 
 import docker
 
 from testnet.bench.figures import Section
+from testnet.bench.machine import commit, processor
 from testnet.cluster import Testnet
 from testnet.layout import REPOSITORY
 
@@ -25,21 +25,6 @@ the same engine, in the same network mode and minute.
 
 `discarded` counts the runs that failed or were disturbed, with the reason; percentiles are by nearest rank, so with few runs p95
 is the maximum."""
-
-
-def said_by(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY).stdout.strip()
-
-
-def commit() -> str:
-    """The commit that was measured; says so when the product differed from it."""
-    changed = said_by("git", "status", "--porcelain", "--", "swarm")
-    return said_by("git", "rev-parse", "--short=12", "HEAD") + (", with changes that are not committed" if changed else "")
-
-
-def processor() -> str:
-    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return found[1].strip() if found else platform.machine()
 
 
 def cpu_waited_s() -> float:

@@ -1,0 +1,43 @@
+"""Membership's measurements by name: `./testnet/run bench-membership NAME...` measures, and writes docs/benchmarks/membership.md.
+
+Those of `SIMULATED` need neither root nor a testnet: `.venv/bin/python -m testnet bench-membership NAME` does the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from testnet.bench import membership_page
+from testnet.bench.figures import Section
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """`measure(runs)` finds a section; `runs` is how often each thing is repeated unless `--runs` says otherwise."""
+
+    measure: Callable[[int], Section]
+    runs: int
+
+
+SIMULATED: dict[str, Measurement] = {}
+REAL: dict[str, Measurement] = {}
+"""With daemons on emulated hosts, as root."""
+MEASUREMENTS = SIMULATED | REAL
+PAGE = "page"
+"""In place of a name: write the page from the results there are."""
+
+
+def run(names: list[str], *, runs: int | None = None) -> int:
+    """Measure these, in order, and write each one's results as soon as it is over. A TestnetError says what could not be."""
+    for name in names:
+        if name == PAGE:
+            membership_page.PAGE.write_text(membership_page.render())
+            continue
+        measurement, began = MEASUREMENTS[name], time.monotonic()
+        section = measurement.measure(runs or measurement.runs)
+        command = f"./testnet/run bench-membership {name}" + (f" --runs {runs}" if runs else "")
+        membership_page.record(name, section, command)
+        print(f"{section.markdown()}\n\nafter {time.monotonic() - began:.0f} s", flush=True)
+    return 0
