@@ -90,6 +90,11 @@ class Gossip:
         """As the core sees them."""
         return self._core.members()
 
+    @property
+    def health_score(self) -> int:
+        """Lifeguard's local health of this node: 0 is well."""
+        return self._core.health_score
+
     def subscribe(self, callback: Subscriber) -> None:
         """Call it for every change of a member. It must not suspend, and must not raise."""
         self._subscribers.append(callback)

@@ -19,7 +19,7 @@ _NOTHING = HostLoad(0, 0, 0, 0)
 
 
 class Sampler:
-    """Calls `publish` with each sample; `engine_state` and `containers` come from the runner."""
+    """Calls `publish` with each sample; `engine_state` and `containers` come from the runner, `health` from gossip."""
 
     def __init__(
         self,
@@ -30,11 +30,12 @@ class Sampler:
         generation: int,
         engine_state: Callable[[], EngineState],
         containers: Callable[[], int],
+        health: Callable[[], int] = lambda: 0,
         publish: Callable[[Sample], None],
     ) -> None:
         self._host, self._clock, self._publish = host, clock, publish
         self._node_id, self._generation = node_id, generation
-        self._engine_state, self._containers = engine_state, containers
+        self._engine_state, self._containers, self._health = engine_state, containers, health
         self._sequence = 0
         self.loop_lag_s = 0.0
         """How much later than planned the last wake came."""
@@ -66,4 +67,5 @@ class Sampler:
             containers=self._containers(),
             engine=self._engine_state(),
             loop_lag_ms=round(self.loop_lag_s * 1000),
+            health=self._health(),
         )

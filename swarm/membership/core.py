@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
@@ -44,8 +43,6 @@ class Membership:
 
     def __init__(self, *, identity: MemberIdentity, config: Config, rng: random.Random, now: float) -> None:
         self.config = config
-        self.counters: Counter[str] = Counter()
-        """What was dropped, by reason, and what became of suspicions."""
         self._now = now
         self._rng = rng
         self._outbox: Outbox[Effect] = Outbox()
@@ -59,6 +56,8 @@ class Membership:
         self._mail = Mail(config, self._table, self._broadcasts, self._samples, self._outbox)
         self._prober = Prober(config, self._table, self._mail, self._health, rng, self._outbox)
         self._cases = Investigations(config, self._table, self._mail, self._prober, self._health, rng, self._outbox)
+        self.counters = self._cases.counters
+        """What was dropped, by reason, and what became of investigations."""
         self._table.explain = self._cases.explain
         self._round_at = now
         self._dead_retry_at = now

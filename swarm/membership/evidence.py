@@ -153,6 +153,8 @@ def describe(
     if case.own_connect:
         by_outcome.setdefault(case.own_connect, []).append(name_of(self_id))
     for observer, seen in sorted(case.others.items()):
+        if observer == reached_by:
+            continue  # what it saw before
         outcome = seen.connect or next((word for word in _WORDS if seen.kind and _says(seen, word)), "")
         if outcome:
             by_outcome.setdefault(outcome, []).append(name_of(observer))

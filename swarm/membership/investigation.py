@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 from swarm.machine import Outbox
@@ -31,6 +32,7 @@ from swarm.model.node import VerdictKind
 _CONNECT_AGAIN_S = {"accepted": 1.0, "refused": 0.1, "silent": 0.0, "unreachable": 0.2}
 """A refusal or an error comes at once, so the next try waits a moment; silence took its whole timeout already. Who accepts is
 asked seldom: nobody takes the connects out of a stalled daemon's queue, and a full one would look silent."""
+_LATE_CONNECTS_MAX = 64
 _ACCEPTED_REPEAT = 3
 """For the same reason helpers are asked this many times more seldom."""
 
@@ -64,6 +66,7 @@ class Investigations:
         rng: random.Random,
         outbox: Outbox[Effect],
     ) -> None:
+        self.counters: Counter[str] = Counter()
         self._config = config
         self._table = table
         self._mail = mail
@@ -73,8 +76,10 @@ class Investigations:
         self._outbox = outbox
         self._open: dict[NodeId, Inquiry] = {}
         self._closed: dict[NodeId, Case] = {}
-        """The case that a present accusation rests on, for its explanation."""
+        """The case that a present accusation rests on, or that a helper's success ended, for the explanation."""
         self._probe_of: dict[int, NodeId] = {}
+        self._late_connects: OrderedDict[int, NodeId] = OrderedDict()
+        """Connects of our own that outlived their case: what the kernel did still explains it."""
 
     @property
     def next_deadline(self) -> float:
@@ -114,6 +119,9 @@ class Investigations:
     def on_connect(self, probe_id: int, outcome: str, now: float) -> None:
         """A connect of our own came to its end."""
         record, inquiry = self._take_probe(probe_id)
+        late = self._closed.get(self._late_connects.pop(probe_id, NodeId("")))
+        if late is not None:
+            late.on_own_connect(outcome)
         if record is None or inquiry is None or inquiry.connect_id != probe_id:
             return
         inquiry.connect_id = 0
@@ -144,6 +152,9 @@ class Investigations:
             case.reports_received += 1
         if report.reached:
             record.reached_at, record.reached_by = now, helper.node_id
+            self._closed[record.node_id] = self._known(record) or case
+            self._expect_late_connect(inquiry)
+            self.counters["cases_reached_by_others"] += 1
             self.close(record.node_id)
             return
         case.others[helper.node_id] = Observation(now, report.connect)
@@ -178,22 +189,42 @@ class Investigations:
             return "this node"
         if record.status is MemberStatus.LEFT:
             return f"it said that it leaves, {ago(now - record.since)}"
-        inquiry = self._open.get(record.node_id)
-        case = inquiry.case if inquiry else self._closed.get(record.node_id)
+        case = self._known(record)
         if case is not None and (case.pings_lost or record.status is not MemberStatus.ALIVE):
             reached_by = record.reached_by if record.reached_at >= case.opened_at else ""
-            return describe(case, names, self._table.me.node_id, now, reached_by=reached_by, reached_at=record.reached_at)
+            words = describe(case, names, self._table.me.node_id, now, reached_by=reached_by, reached_at=record.reached_at)
+            by_another = record.accuser not in ("", self._table.me.node_id) and record.accuser not in case.others
+            return f"{words}; {self._accused(record, now)}" if by_another else words
         if record.status is not MemberStatus.ALIVE:
             if not record.accuser:
                 return "not heard of yet"
-            found = FOUND[record.kind] if record.kind else "unresponsive"
-            return f"{names(record.accuser)} found it {found} {ago(now - record.since)}"
+            return self._accused(record, now)
         if record.reached_at > record.last_contact:
             return f"{names(record.reached_by)} reached it {ago(now - record.reached_at)}; it does not answer this node"
         if not record.last_contact or record.last_contact < record.since:
             return "it said so itself"
         blocked = " over its stream; UDP does not get through" if record.udp_blocked else ""
         return f"it answered {ago(now - record.last_contact)}{blocked}"
+
+    def _accused(self, record: Record, now: float) -> str:
+        found = FOUND[record.kind] if record.kind else "unresponsive"
+        return f"{self._table.name_of(record.accuser)} found it {found} {ago(now - record.since)}"
+
+    def _known(self, record: Record) -> Case | None:
+        """What is held against it: the open case, over what a former one had found unless it has answered since."""
+        inquiry, former = self._open.get(record.node_id), self._closed.get(record.node_id)
+        if former is not None and record.status is MemberStatus.ALIVE and record.last_contact >= former.opened_at:
+            former = None
+        if inquiry is None or former is None:
+            return inquiry.case if inquiry else former
+        case = inquiry.case
+        return Case(
+            case.subject,
+            min(case.opened_at, former.opened_at),
+            pings_lost=case.pings_lost + former.pings_lost,
+            own_connect=case.own_connect or former.own_connect,
+            others={**former.others, **case.others},
+        )
 
     def check(self) -> None:
         """Assert every invariant."""
@@ -206,6 +237,7 @@ class Investigations:
     def _start(self, record: Record, opened_at: float) -> Inquiry:
         inquiry = Inquiry(Case(record.node_id, opened_at), math.inf)
         self._open[record.node_id] = inquiry
+        self.counters["cases_opened"] += 1
         return inquiry
 
     def _take_probe(self, probe_id: int) -> tuple[Record | None, Inquiry | None]:
@@ -245,6 +277,12 @@ class Investigations:
         if record.stream and not inquiry.stream_id:
             inquiry.stream_id = self._note_probe(record, inquiry)
             self._outbox.emit(PingOverStream(inquiry.stream_id, record.node_id, 4 * self._config.connect_timeout_s))
+
+    def _expect_late_connect(self, inquiry: Inquiry) -> None:
+        if inquiry.connect_id:
+            self._late_connects[inquiry.connect_id] = inquiry.case.subject
+            while len(self._late_connects) > _LATE_CONNECTS_MAX:
+                self._late_connects.popitem(last=False)
 
     def _note_probe(self, record: Record, inquiry: Inquiry) -> int:
         probe_id = self._prober.next_sequence()

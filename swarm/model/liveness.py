@@ -43,6 +43,8 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     containers: int = 0
     engine: EngineState = EngineState.UNKNOWN
     loop_lag_ms: int = 0
+    health: int = 0
+    """The node's own local-health score: 0 is well, larger means that it distrusts itself."""
 
 
 class MemberView(msgspec.Struct, frozen=True):

@@ -122,6 +122,7 @@ class Daemon:
             generation=folder.generation,
             engine_state=lambda: self.runner.engine_state[0],
             containers=lambda: self.runner.containers,
+            health=lambda: self.gossip.health_score,
             publish=self.gossip.observe_sample,
         )
         self.log_source = LogSource(site.engine, self.clock)
