@@ -1,7 +1,8 @@
 """Rumours waiting to be passed on: which members there is news of, and how often it was sent.
 
 One slot per member, so the queue never outgrows the table and newer news replaces older. What is sent is the table's belief at
-the moment of sending. Fewest sent first; after `limit` sends a slot is dropped (SWIM, section 4.1).
+the moment of sending. Fewest sent first, and of those the longest waiting, so that nobody's news starves when there is more of it
+than room; after `limit` sends a slot is dropped (SWIM, section 4.1).
 
 Pure: no I/O, no clock, no randomness of its own.
 """
@@ -9,6 +10,7 @@ Pure: no I/O, no clock, no randomness of its own.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from swarm.model.ids import NodeId
 
@@ -16,38 +18,66 @@ from swarm.model.ids import NodeId
 class Broadcasts:
     """Invariant: a slot was sent fewer times than the limit that held when it was last picked."""
 
-    __slots__ = ("_sent", "fresh")
+    __slots__ = ("_by_count", "_sent", "fresh")
 
     def __init__(self) -> None:
         self._sent: dict[NodeId, int] = {}
+        self._by_count: list[dict[NodeId, None]] = [{}]
+        """The same slots, by how often they were sent; in each the longest waiting first."""
         self.fresh = False
         """Whether something was put in since the last round of rumours."""
 
     def put(self, node_id: NodeId) -> None:
-        """There is news of `node_id`: start its count again."""
+        """There is news of `node_id`: start its count again. What was not sent yet keeps its place."""
+        count = self._sent.get(node_id)
+        if count:
+            del self._by_count[count][node_id]
         self._sent[node_id] = 0
+        self._by_count[0][node_id] = None
         self.fresh = True
 
     def forget(self, node_id: NodeId) -> None:
         """Say no more about `node_id`."""
-        self._sent.pop(node_id, None)
+        count = self._sent.pop(node_id, None)
+        if count is not None:
+            del self._by_count[count][node_id]
 
-    def waiting(self) -> list[NodeId]:
-        """Whom to tell about next: fewest sent first, then by id."""
-        return sorted(self._sent, key=lambda node_id: (self._sent[node_id], node_id))
+    def clear(self) -> None:
+        """Say no more about anybody."""
+        self._sent.clear()
+        self._by_count = [{}]
+        self.fresh = False
+
+    def waiting(self, at_most: int = 2**31) -> list[NodeId]:
+        """Whom to tell about next: fewest sent first, then the longest waiting. O(at_most)."""
+        first: list[NodeId] = []
+        for slots in self._by_count:
+            for node_id in slots:
+                if len(first) >= at_most:
+                    return first
+                first.append(node_id)
+        return first
 
     def sent(self, node_id: NodeId, *, limit: int) -> None:
         """It went out once more; dropped when it has gone out often enough."""
-        count = self._sent.get(node_id, limit) + 1
+        count = self._sent.get(node_id)
+        if count is None:
+            return
+        del self._by_count[count][node_id]
+        count += 1
         if count >= limit:
-            self._sent.pop(node_id, None)
-        else:
-            self._sent[node_id] = count
+            del self._sent[node_id]
+            return
+        self._sent[node_id] = count
+        if count == len(self._by_count):
+            self._by_count.append({})
+        self._by_count[count][node_id] = None
 
     def __len__(self) -> int:
         return len(self._sent)
 
 
+@lru_cache(maxsize=4096)
 def retransmit_limit(members: int, factor: int) -> int:
     """factor * ceil(log10(N + 1)): enough for everybody to hear it with high probability (SWIM, section 4.1)."""
     return factor * max(1, math.ceil(math.log10(members + 1)))

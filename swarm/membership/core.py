@@ -72,8 +72,8 @@ class Membership:
         """When `tick` is due."""
         if not self._table.records:
             return math.inf
-        own = min(self._round_at, self._dead_retry_at, self._sync_at, self._gossip_at)
-        return min(own, self._prober.next_deadline, self._cases.next_deadline)
+        cases = self._cases.next_deadline
+        return min(self._round_at, self._dead_retry_at, self._sync_at, self._gossip_at, self._prober.next_deadline, cases)
 
     @property
     def self_id(self) -> NodeId:
@@ -312,16 +312,15 @@ class Membership:
         if record is None:
             self.counters["claim_about_stranger"] += 1
             return
-        accused = claim.status in _ACCUSED
-        current = claim_order(claim)[:2] >= record.order[:2]
+        accused = claim.status in _ACCUSED and claim_order(claim)[:2] >= record.order[:2]
         lately = now - record.last_contact <= self.config.contact_fresh_s
-        if accused and current and record.status is MemberStatus.ALIVE and lately:
+        if accused and record.status is MemberStatus.ALIVE and lately:
             record.accusation = claim
             if not self._prober.in_flight(record.node_id):
                 self._prober.ping(record, now)
         elif self._table.adopt(record, claim, now):
             self._after_adopting(record, now)
-        elif accused and current and record.node_id in self._cases:
+        elif accused and record.node_id in self._cases:
             self._cases.on_accusation(record, NodeId(claim.accuser), claim.kind, now, sleep_s=0.0)
 
     def _after_adopting(self, record: Record, now: float) -> None:

@@ -84,7 +84,9 @@ class Investigations:
     @property
     def next_deadline(self) -> float:
         """When a case must be looked at. O(open cases)."""
-        return min((min(i.wake_at, i.ask_at, i.connect_at) for i in self._open.values()), default=math.inf)
+        if not self._open:
+            return math.inf
+        return min(min(i.wake_at, i.ask_at, i.connect_at) for i in self._open.values())
 
     def __contains__(self, node_id: NodeId) -> bool:
         return node_id in self._open

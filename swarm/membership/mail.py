@@ -22,6 +22,9 @@ from swarm.membership.samples import SampleBoard
 from swarm.membership.table import Record, Table
 from swarm.model.liveness import MemberStatus
 
+_CLAIM_BYTES_MIN = 70
+"""No claim is counted with less (`claim_bytes`); the two that take no room here are this node's own and the receiver's."""
+
 PacketT = TypeVar("PacketT", Ping, Ack, ProbeRequest, ProbeReport, Rumours)
 
 
@@ -61,7 +64,7 @@ class Mail:
         if about_it is not None:
             claims.append(about_it)
             bytes_left -= claim_bytes(about_it)
-        for node_id in self._broadcasts.waiting() if len(self._broadcasts) else ():
+        for node_id in self._broadcasts.waiting(bytes_left // _CLAIM_BYTES_MIN + 2) if len(self._broadcasts) else ():
             record = self._table.me if node_id == self._table.me.node_id else self._table.records[node_id]
             if record is to:
                 continue

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 from swarm.machine import Outbox
@@ -24,8 +24,10 @@ from swarm.membership.mail import Mail
 from swarm.membership.messages import Ping, ProbeReport, ProbeRequest
 from swarm.membership.table import Record, Table
 from swarm.model.ids import NodeId
+from swarm.model.liveness import MemberStatus
 
 _LATE_S = 10.0
+_PRESENT = (MemberStatus.ALIVE, MemberStatus.SUSPECT)
 
 
 @dataclass(slots=True)
@@ -66,6 +68,8 @@ class Prober:
         self._deadlines: list[tuple[float, int]] = []
         self._errand_connects: OrderedDict[int, Errand] = OrderedDict()
         self._errands = 0
+        self._own: dict[NodeId, int] = {}
+        """How many pings of our own to whom may still be answered in time."""
         self._ring: list[NodeId] = []
         self._sequence = rng.randrange(1, 2**31)
 
@@ -92,7 +96,7 @@ class Prober:
                 self._ring = [record.node_id for record in present]
                 self._rng.shuffle(self._ring)
             record = self._table.records.get(self._ring.pop())
-            if record is not None and record in present:
+            if record is not None and record.status in _PRESENT:
                 chosen[record.node_id] = record
         return list(chosen.values())
 
@@ -103,12 +107,13 @@ class Prober:
         timeout_s = max(self._config.direct_timeout_s, 3 * record.rtt_s)
         if errand is None:
             timeout_s *= self._health.factor
+            self._own[record.node_id] = self._own.get(record.node_id, 0) + 1
         heapq.heappush(self._deadlines, (now + timeout_s, sequence))
         self._mail.post(record, Ping(self._mail.me(now), sequence, record.node_id), now)
 
     def in_flight(self, node_id: NodeId) -> bool:
-        """Whether a ping of our own to it may still be answered in time. O(pings in flight)."""
-        return any(f.target == node_id and not f.lost and f.errand is None for f in self._flights.values())
+        """Whether a ping of our own to it may still be answered in time. O(1)."""
+        return node_id in self._own
 
     def on_ack(self, sender: NodeId, sequence: int, now: float) -> Flight | None:
         """The flight that this answers; None for a stranger's or a second answer."""
@@ -116,6 +121,8 @@ class Prober:
         if flight is None or flight.target != sender:
             return None
         del self._flights[sequence]
+        self._no_longer_waited_for(flight)
+        self._drop_answered()
         if flight.errand is not None:
             flight.errand.reached = True
             self._report(flight.errand, now)
@@ -131,6 +138,7 @@ class Prober:
             flight = self._flights.get(sequence)
             if flight is None or flight.lost:
                 continue
+            self._no_longer_waited_for(flight)
             flight.lost = True
             if flight.errand is None:
                 lost.append(flight)
@@ -141,7 +149,8 @@ class Prober:
                 self._report(flight.errand, now)
             del self._flights[sequence]
         while self._flights and now - next(iter(self._flights.values())).sent_at > _LATE_S:
-            self._flights.popitem(last=False)
+            self._no_longer_waited_for(self._flights.popitem(last=False)[1])
+        self._drop_answered()
         return lost
 
     def on_request(self, asker: Record, request: ProbeRequest, target: Record, now: float) -> bool:
@@ -171,6 +180,7 @@ class Prober:
     def discard(self) -> None:
         """Forget every ping and errand: this process did not run while their answers came."""
         self._flights.clear()
+        self._own.clear()
         self._deadlines.clear()
         self._errand_connects.clear()
         self._errands = 0
@@ -179,6 +189,20 @@ class Prober:
         """Assert every invariant."""
         errands = sum(1 for flight in self._flights.values() if flight.errand is not None and not flight.lost)
         assert errands == self._errands <= self._config.errands_max
+        assert self._own == Counter(f.target for f in self._flights.values() if not f.lost and f.errand is None)
+
+    def _no_longer_waited_for(self, flight: Flight) -> None:
+        if flight.lost or flight.errand is not None:
+            return
+        if self._own[flight.target] == 1:
+            del self._own[flight.target]
+        else:
+            self._own[flight.target] -= 1
+
+    def _drop_answered(self) -> None:
+        """Nobody need wake for the deadline of a ping that was answered."""
+        while self._deadlines and self._deadlines[0][1] not in self._flights:
+            heapq.heappop(self._deadlines)
 
     def _report(self, errand: Errand, now: float) -> None:
         asker = self._table.records.get(errand.asker)

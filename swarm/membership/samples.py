@@ -16,7 +16,9 @@ from swarm.model.liveness import Sample
 
 def newer(mine: Sample | None, other: Sample) -> bool:
     """Whether `other` replaces `mine`."""
-    return mine is None or (other.generation, other.sequence) > (mine.generation, mine.sequence)
+    if mine is None or other.generation != mine.generation:
+        return mine is None or other.generation > mine.generation
+    return other.sequence > mine.sequence
 
 
 class SampleBoard:
@@ -43,7 +45,9 @@ class SampleBoard:
 
     def take(self, bytes_max: int, *, limit: int) -> tuple[Sample, ...]:
         """The least told samples that fit."""
-        chosen = self._queue.waiting()[: max(0, bytes_max // SAMPLE_BYTES_MAX)]
+        if not len(self._queue):
+            return ()
+        chosen = self._queue.waiting(max(0, bytes_max // SAMPLE_BYTES_MAX))
         for node_id in chosen:
             self._queue.sent(node_id, limit=limit)
         return tuple(self.latest[node_id] for node_id in chosen)

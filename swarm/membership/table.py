@@ -12,8 +12,10 @@ Pure: no I/O, no clock, no randomness of its own.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from swarm.machine import Outbox
 from swarm.membership.broadcast import Broadcasts
@@ -23,6 +25,7 @@ from swarm.model.ids import NodeId
 from swarm.model.liveness import MemberStatus, MemberView, Sample
 from swarm.model.node import VerdictKind
 
+_id_of = attrgetter("node_id")
 RANK = {MemberStatus.ALIVE: 0, MemberStatus.SUSPECT: 1, MemberStatus.DEAD: 2, MemberStatus.LEFT: 3}
 _PRESENT = (MemberStatus.ALIVE, MemberStatus.SUSPECT)
 
@@ -32,7 +35,7 @@ def claim_order(claim: Claim) -> tuple[int, int, int]:
     return claim.generation, claim.incarnation, RANK[claim.status]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Record:
     """What this node believes about one member. Times are this host's CLOCK_BOOTTIME seconds."""
 
@@ -61,6 +64,8 @@ class Record:
     stream: bool = False
     udp_blocked: bool = False
     """It answers over its stream and not over UDP: a condition to show to people."""
+    told: Claim | None = None
+    """The claim last made of this record, to be used again while it still says the same."""
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -79,17 +84,15 @@ class Table:
         self.sample_of: Callable[[NodeId], Sample | None] = lambda node_id: None
         self._outbox = outbox
         self._broadcasts = broadcasts
-        self._present: list[Record] | None = None
+        self._present: list[Record] = []
 
     @property
     def size(self) -> int:
         """Members present, this one included."""
-        return len(self.present()) + 1
+        return len(self._present) + 1
 
     def present(self) -> list[Record]:
-        """Alive and suspect members but this one, by id. O(N) after a change, else O(1); do not modify."""
-        if self._present is None:
-            self._present = [self.records[i] for i in sorted(self.records) if self.records[i].status in _PRESENT]
+        """Alive and suspect members but this one, by id. O(1); do not modify, and copy it before anything may change."""
         return self._present
 
     def dead(self) -> list[Record]:
@@ -105,28 +108,45 @@ class Table:
         """An admitted member not heard of yet: suspect until it answers, at generation 0 so that any word of its own wins."""
         record = Record(node_id, name, address, 0, 0, MemberStatus.SUSPECT, now, declared=address)
         self.records[node_id] = record
-        self._present = None
+        insort(self._present, record, key=_id_of)
         self._tell(None, record, now)
         return record
 
     def remove(self, node_id: NodeId, now: float) -> None:
         """No member any more."""
         record = self.records.pop(node_id)
-        self._present = None
+        if record.status in _PRESENT:
+            self._no_longer_present(record)
         self._broadcasts.forget(node_id)
         view = self.view(record, now)
         self._outbox.emit(MemberChanged(view, view, "no longer admitted", removed=True))
 
     def claim(self, record: Record, now: float) -> Claim:
         """What to tell others about it."""
-        paused_s = min(PAUSE_S_MAX, max(0.0, round(record.paused_until - now, 3)))
-        return Claim(
-            record.node_id, record.generation, record.incarnation, record.status, record.name, record.address,
-            record.accuser, record.kind, paused_s,
-        )  # fmt: skip
+        told, paused_s = record.told, 0.0
+        if record.paused_until:
+            paused_s = min(PAUSE_S_MAX, max(0.0, round(record.paused_until - now, 3)))
+        if (
+            told is None
+            or told.incarnation != record.incarnation
+            or told.status is not record.status
+            or told.generation != record.generation
+            or told.accuser != record.accuser
+            or told.kind is not record.kind
+            or told.paused_s != paused_s
+            or told.address != record.address
+            or told.name != record.name
+        ):
+            told = record.told = Claim(
+                record.node_id, record.generation, record.incarnation, record.status, record.name, record.address,
+                record.accuser, record.kind, paused_s,
+            )  # fmt: skip
+        return told
 
     def adopt(self, record: Record, claim: Claim, now: float) -> bool:
         """Take over a claim if it prevails over what is believed. Returns whether it did."""
+        if claim.incarnation == record.incarnation and claim.status is record.status and claim.generation == record.generation:
+            return False  # nearly all of them
         if claim_order(claim) <= record.order:
             return False
         old = self.view(record, now)
@@ -178,13 +198,20 @@ class Table:
     def _set_status(self, record: Record, status: MemberStatus, kind: VerdictKind | None, accuser: str, now: float) -> None:
         if status is not record.status:
             record.since = now
+        was_present, is_present = record.status in _PRESENT, status in _PRESENT
         record.status = status
         accused = status in (MemberStatus.SUSPECT, MemberStatus.DEAD)
         record.kind = kind if accused else None
         if status is MemberStatus.DEAD and record.kind is None:
             record.kind = VerdictKind.DAEMON_STALLED  # an accuser that did not say why: the kind that justifies least
         record.accuser = accuser if accused else ""
-        self._present = None
+        if is_present and not was_present:
+            insort(self._present, record, key=_id_of)
+        elif was_present and not is_present:
+            self._no_longer_present(record)
+
+    def _no_longer_present(self, record: Record) -> None:
+        del self._present[bisect_left(self._present, record.node_id, key=_id_of)]
 
     def _tell(self, old: MemberView | None, record: Record, now: float) -> None:
         new = self.view(record, now)

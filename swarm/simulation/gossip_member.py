@@ -1,0 +1,104 @@
+"""One member of a simulation of membership alone: its host, its daemon's present life, and the core in it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from swarm.membership import Config, MemberChanged, MemberIdentity, Membership
+from swarm.membership.messages import Claim
+from swarm.model.ids import NodeId
+from swarm.model.liveness import MemberStatus
+
+NEVER = math.inf
+
+
+class Core(Membership):
+    """The product's core, and what a run asks of it at a price that large runs can pay."""
+
+    def status_of(self, node_id: NodeId) -> MemberStatus | None:
+        """What is believed of one member, this one included; None of a stranger. O(1)."""
+        record = self._table.me if node_id == self._table.me.node_id else self._table.records.get(node_id)
+        return record.status if record else None
+
+    def incarnation_of(self, node_id: NodeId) -> int:
+        """The newest incarnation heard of; -1 of a stranger. O(1)."""
+        record = self._table.me if node_id == self._table.me.node_id else self._table.records.get(node_id)
+        return record.incarnation if record else -1
+
+    def alive_ids(self) -> set[NodeId]:
+        """Members believed alive, this one included. O(N)."""
+        records = (self._table.me, *self._table.present())
+        return {record.node_id for record in records if record.status is MemberStatus.ALIVE}
+
+    def forget_rumours(self) -> None:
+        """Say no more of what was heard so far: everybody else knows it."""
+        self._broadcasts.clear()
+
+
+MakeCore = Callable[[MemberIdentity, Config, random.Random, float], Core]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Packets take `latency_s` to twice that; `loss` is the share that never arrives. Overloaded: `late_s`, drawn evenly."""
+
+    latency_s: float = 0.0005
+    loss: float = 0.0
+    late_s: tuple[float, float] = (1.0, 30.0)
+    sample_every_s: float = 1.0
+    """0: no samples."""
+
+
+class OnChange(Protocol):
+    """Told of every change of belief: (who believes it, what changed)."""
+
+    def __call__(self, observer: Member, change: MemberChanged, /) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One host and the daemon's present life."""
+
+    number: int
+    node_id: NodeId
+    address: str
+    source: tuple[str, int]
+    """The same, as a receiver is told it."""
+    core: Core
+    generation: int = 1
+    power: bool = True
+    daemon: bool = True
+    overloaded: bool = False
+    frozen_at: float = NEVER
+    side: int = 0
+    """Members on different sides of a split do not reach each other."""
+    wake_at: float = NEVER
+    held: list[tuple[Callable[..., object], tuple[object, ...]]] = field(default_factory=list)
+    sequence: int = 0
+    packets_sent: int = 0
+    bytes_sent: int = 0
+
+    @property
+    def runs(self) -> bool:
+        """Whether its daemon does anything."""
+        return self.power and self.daemon and self.frozen_at == NEVER
+
+
+def node_id(number: int) -> NodeId:
+    """The id of member `number`, as long as a real one."""
+    return NodeId(f"{number:032x}")
+
+
+def address(number: int) -> str:
+    """Where it is."""
+    return f"10.{77 + number // 40000}.{number // 200 % 200}.{number % 200 + 10}:4747"
+
+
+def claim_of(member: Member, admitted: dict[NodeId, tuple[str, str]]) -> Claim:
+    """What a member says of itself."""
+    name, where = admitted[member.node_id]
+    return Claim(member.node_id, member.generation, 0, MemberStatus.ALIVE, name, where)
