@@ -110,6 +110,8 @@ PROTOCOL_PEER = "swarm-peer/1"
 """Between admitted members, under the authority of secret and cluster id."""
 PROTOCOL_BOOT = "swarm-boot/1"
 """Founding and joining, under the authority of the token alone."""
+PROTOCOL_REJOIN = "swarm-rejoin/1"
+"""For a member that was away while the secret was rotated: under any authority its cluster ever had, for pinned keys only."""
 
 
 @dataclass(frozen=True, slots=True)

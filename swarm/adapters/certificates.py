@@ -16,6 +16,7 @@ import datetime
 import hashlib
 import os
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -25,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from swarm.errors import Unauthenticated
 from swarm.model.ids import NodeId, is_id
+from swarm.model.secret import Authority
 from swarm.wire.keys import authority_key
 
 _FROM = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
@@ -80,12 +82,39 @@ def issue(secret: bytes, salt: bytes, node_id: NodeId, key: ec.EllipticCurvePriv
     )
 
 
-def contexts(credentials: Credentials, protocol: str) -> Contexts:
-    """Both contexts of a protocol between nodes. Some milliseconds: call it in a thread."""
-    return Contexts(
+def authority_of(secret: bytes, salt: bytes) -> Authority:
+    """What is public of the authority of (secret, salt). The certificate's signature differs each time; nobody checks it."""
+    signer = authority_key(secret, salt)
+    certificate = _authority_certificate(signer).public_bytes(serialization.Encoding.DER)
+    return Authority(fingerprint(public_key_der(signer.public_key())), certificate)
+
+
+def contexts(credentials: Credentials, protocol: str, trusted: Iterable[Authority] = ()) -> Contexts:
+    """Both contexts of a protocol between nodes, who may also come under the `trusted` authorities. Some milliseconds: call it
+    in a thread."""
+    made = Contexts(
         client=_context(credentials, ssl.PROTOCOL_TLS_CLIENT, protocol),
         server=_context(credentials, ssl.PROTOCOL_TLS_SERVER, protocol),
     )
+    _trust(made.client, trusted)
+    _trust(made.server, trusted)
+    return made
+
+
+def rejoin_contexts(credentials: Credentials, protocol: str, trusted: Iterable[Authority]) -> Contexts:
+    """Both contexts of the rejoin handshake. The server takes whom any of the `trusted` authorities signed, retired ones too; the
+    client cannot know the server's authority. Both prove their keys, and each compares the other's with what the log pins."""
+    made = contexts(credentials, protocol)
+    made.client.verify_mode = ssl.CERT_NONE
+    _trust(made.server, trusted)
+    return made
+
+
+def _trust(context: ssl.SSLContext, authorities: Iterable[Authority]) -> None:
+    """All have one name; OpenSSL tells them apart by the key identifiers in the certificates."""
+    certificates = b"".join(authority.certificate for authority in authorities)
+    if certificates:
+        context.load_verify_locations(cadata=certificates)
 
 
 def api_context(credentials: Credentials) -> ssl.SSLContext:
@@ -95,6 +124,22 @@ def api_context(credentials: Credentials) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     _load(context, credentials, chain=True)
     return context
+
+
+class ApiDoor:
+    """The API's context for a listener, whose certificate can change while it serves: each handshake takes the present one."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self.context = self._present = api_context(credentials)
+        self.context.sni_callback = self._choose
+
+    def replace(self, present: ssl.SSLContext) -> None:
+        """Take another context, made by `api_context`, for the handshakes to come."""
+        self._present = present
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        """Called by OpenSSL for every handshake, whether or not the client names a server."""
+        connection.context = self._present
 
 
 def claimed_identity(certificate: bytes | None) -> tuple[NodeId, bytes]:

@@ -4,7 +4,7 @@
     node.json       node id and name            (made once)
     key.pem         the node's P-256 key, 0600  (made once)
     generation      counts the daemon's starts  (synced before the number is used)
-    cluster.json    cluster id, secret, and what was learned at founding or joining, 0600
+    cluster.json    cluster id, secrets, and what was learned at founding or joining, 0600
 
 Every file is replaced whole: written beside, synced, renamed, folder synced. Everything here blocks on the disk for some
 milliseconds; it happens at the start, or in a thread.
@@ -54,6 +54,15 @@ class ClusterFile(msgspec.Struct, frozen=True):
     found: bytes = b""
     """Entry 1, encoded, on a founder; empty on a node that joined."""
     nodes: tuple[Node, ...] = ()
+    accepted: tuple[bytes, ...] = ()
+    """Secrets of the cluster beside `secret`, with which this node does not send: those of a rotation under way."""
+    former: tuple[bytes, ...] = ()
+    """SHA-256 of secrets that were retired, newest last: a start that is still given an old token is told apart by them."""
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """All that are accepted, the sending one first."""
+        return (self.secret, *self.accepted)
 
 
 @dataclass(slots=True)
@@ -90,9 +99,14 @@ class DataFolder:
         return issue(secret, FOUND_SALT, self.node_id, self.private_key)
 
     def peer_credentials(self) -> Credentials:
-        """This node's certificate under its cluster's authority."""
+        """This node's certificate under its cluster's authority: that of the secret it sends with."""
         assert self.cluster is not None, "no cluster yet"
-        return issue(self.cluster.secret, cluster_salt(self.cluster.cluster_id), self.node_id, self.private_key)
+        return self.credentials_of(self.cluster.secret)
+
+    def credentials_of(self, secret: bytes) -> Credentials:
+        """This node's certificate under the authority of one of its cluster's secrets."""
+        assert self.cluster is not None, "no cluster yet"
+        return issue(secret, cluster_salt(self.cluster.cluster_id), self.node_id, self.private_key)
 
     def close(self) -> None:
         """Release the folder for another process."""
@@ -149,7 +163,7 @@ def _check_whole(folder: Path, node: NodeFile | None, cluster: ClusterFile | Non
         wrong = f"{NODE} holds no node id"
     elif cluster is not None and counters:
         wrong = f"{CLUSTER} is there, but not {counters[0]}"
-    elif cluster is not None and (not is_id(cluster.cluster_id) or len(cluster.secret) != 32):
+    elif cluster is not None and (not is_id(cluster.cluster_id) or {len(each) for each in cluster.secrets} != {32}):
         wrong = f"{CLUSTER} holds no cluster id or no secret"
     if wrong:
         raise StartRefused(

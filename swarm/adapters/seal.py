@@ -1,8 +1,7 @@
-"""Sealing bytes that go through the log: to everybody who holds the cluster's secret, or to one node's key.
+"""Sealing bytes that go through the log: to one node's key, or under a random key that is itself sealed to nodes.
 
-To a key: a one-time P-256 key, ECDH with the node's public key, HKDF-SHA256, AES-256-GCM (the construction of ECIES). To the
-cluster: AES-256-GCM under a key derived from the secret. `purpose` is bound in as associated data, so that what was sealed for
-one use does not open for another.
+To a node: a one-time P-256 key, ECDH with the node's public key, HKDF-SHA256, AES-256-GCM (the construction of ECIES). `purpose`
+is bound in as associated data, so that what was sealed for one use does not open for another.
 
 Promise: what does not open raises `Unauthenticated`, for any bytes.
 """
@@ -25,7 +24,7 @@ _TAG_BYTES = 16
 
 
 def seal_with_key(key: bytes, plaintext: bytes, purpose: bytes) -> bytes:
-    """Seal under a 32-byte key (`wire.keys.registry_key`); a random nonce stands in front."""
+    """Seal under a 32-byte key; a random nonce stands in front."""
     nonce = os.urandom(_NONCE_BYTES)
     return nonce + AESGCM(key).encrypt(nonce, plaintext, purpose)
 

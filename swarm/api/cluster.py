@@ -105,7 +105,7 @@ async def create_token(api: Api, request: Request) -> Response:
     note = str(body.get("note", ""))
     if len(note) > NOTE_CHARS_MAX:
         raise UsageError("the note is too long", cause=f"at most {NOTE_CHARS_MAX} characters are kept")
-    token = ApiTokenText(api.face.authority()[0], secrets.token_bytes(32))
+    token = ApiTokenText(api.face.authority_to_come(), secrets.token_bytes(32))
     command = CreateApiToken(token.token_id, token.secret_sha256, note)
     await api.face.submit(command, request_id=request_id_of(request), timeout_s=SUBMIT_S_MAX)
     return json_answer({"id": token.token_id, "token": token.text(), "note": note}, status=201)
@@ -128,8 +128,10 @@ async def get_join_token(api: Api, request: Request) -> Response:
 
 
 async def get_authority(api: Api, request: Request) -> Response:
-    """GET /v1/authority: the certificate to trust, for a caller that knows its fingerprint. Needs no token."""
-    return json_answer({"certificate": api.face.authority()[1]})
+    """GET /v1/authority: the certificate to trust, for a caller that knows its fingerprint, and the fingerprints that were good
+    before a rotation. Needs no token."""
+    retired = [authority.fingerprint.hex() for authority in api.face.catalog.secrets.retired]
+    return json_answer({"certificate": api.face.authority()[1], "retired": retired})
 
 
 async def shut_down(api: Api, request: Request) -> Response:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from swarm.model.assignment import Assignment
+from swarm.model.command import RotateSecret
 from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
 from swarm.model.liveness import EngineState, MemberView
 from swarm.model.node import Node
 from swarm.model.outcome import Applied, EventPage
 from swarm.model.resources import Resources
+from swarm.model.secret import Secrets
 from swarm.model.task import Task
 
 
@@ -46,6 +48,8 @@ class CatalogRead(Protocol):
 
     @property
     def reserved(self) -> Mapping[NodeId, Resources]: ...
+    @property
+    def secrets(self) -> Secrets: ...
     @property
     def api_tokens(self) -> Mapping[str, ApiTokenRecord]: ...
 
@@ -137,14 +141,21 @@ class NodeFace(Protocol):
         """What the task's container writes, from whichever node has it. An async generator: close it to stop. Raises
         `NotFound` (no container yet, or gone) or `Unavailable` (its node is out of reach)."""
 
-    def seal_registry_auth(self, auth: bytes) -> bytes:
-        """Seal registry credentials so that only admitted nodes can open them; never in clear in the log."""
+    async def seal_registry_auth(self, auth: bytes) -> bytes:
+        """Seal registry credentials to the members of this moment; never in clear in the log."""
 
     def join_token(self) -> tuple[str, str]:
         """The join token and the join line that contains this node's address. Shown on the Unix socket only."""
 
     def authority(self) -> tuple[bytes, str]:
-        """SHA-256 of the authority's SubjectPublicKeyInfo (goes into API tokens), and its certificate in PEM."""
+        """SHA-256 of the SubjectPublicKeyInfo of the authority that the API's certificate is signed by, and its certificate in
+        PEM."""
+
+    def authority_to_come(self) -> bytes:
+        """The same fingerprint once the rotation under way is through: what a new API token names."""
+
+    async def new_secret(self, *, remove: NodeId, reason: str, request_id: RequestId) -> RotateSecret:
+        """A fresh secret for the cluster as it is known here, to be submitted; `remove` is a node that goes with it, or empty."""
 
     def request_stop(self, kind: Literal["pause", "leave"]) -> None:
         """Ask the daemon to end: a pause announced to the others (containers run on), or for good. Returns at once."""

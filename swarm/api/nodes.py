@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, json_answer, read_body, read_json
 from swarm.api.lookup import find_node
+from swarm.api.secret import begin_rotation
 from swarm.api.tasks import request_id_of
 from swarm.errors import Conflict, UsageError
-from swarm.model.command import PassVerdict, RemoveNode, SetNode, StopAssignment
+from swarm.model.command import PassVerdict, SetNode, StopAssignment
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.liveness import MemberStatus
 from swarm.model.node import Availability, Node, VerdictKind
@@ -102,8 +103,8 @@ async def confirm_dead(api: Api, request: Request) -> Response:
 
 
 async def remove_node(api: Api, request: Request) -> Response:
-    """DELETE /v1/nodes/{ref}?force=1: it is a member no more, for good. 204. A node that answers and has tasks needs force: they
-    stop there first, for some seconds at most."""
+    """DELETE /v1/nodes/{ref}?force=1: it is a member no more, for good, and the secret is rotated. 204. A node that answers and
+    has tasks needs force: they stop there first, for some seconds at most."""
     await read_body(request)
     force = request.query_params.get("force") in ("1", "true")
     node = find_node(api.face, request.path_params["ref"])
@@ -122,7 +123,7 @@ async def remove_node(api: Api, request: Request) -> Response:
     if row["status"] == MemberStatus.ALIVE.value and row["tasks"]:
         with trio.move_on_after(STOP_S_MAX):
             await _stop_what_runs(api, node)
-    await api.face.submit(RemoveNode(node.id), request_id=request_id, timeout_s=SUBMIT_S_MAX)
+    await begin_rotation(api, request_id, reason=f"node {node.name} was removed", remove=node.id)
     return Response(status_code=204)
 
 

@@ -86,7 +86,7 @@ async def submit_task(api: Api, request: Request) -> Response:
     before = submitted_before(api, task_id, spec)
     if before is not None:
         return json_answer(before, status=200)
-    spec = with_registry_auth(api, spec, body.get("registry_auth"))
+    spec = await with_registry_auth(api, spec, body.get("registry_auth"))
     try:
         await api.face.submit(Submit(task_id, spec), request_id=request_id, timeout_s=SUBMIT_S_MAX)
     except Conflict as error:
@@ -107,7 +107,7 @@ def submitted_before(api: Api, task_id: TaskId, spec: TaskSpec) -> Shape | None:
     return shape_of(api, task, explain=False)
 
 
-def with_registry_auth(api: Api, spec: TaskSpec, auth: dict[str, Any] | None) -> TaskSpec:
+async def with_registry_auth(api: Api, spec: TaskSpec, auth: dict[str, Any] | None) -> TaskSpec:
     """The spec with the caller's credentials sealed."""
     if not auth:
         return spec
@@ -117,7 +117,7 @@ def with_registry_auth(api: Api, spec: TaskSpec, auth: dict[str, Any] | None) ->
     plain = json.dumps(auth).encode()
     if len(plain) > AUTH_BYTES_MAX:
         raise UsageError("bad registry_auth", cause=f"at most {AUTH_BYTES_MAX} bytes are accepted")
-    return msgspec.structs.replace(spec, registry_auth=api.face.seal_registry_auth(plain))
+    return msgspec.structs.replace(spec, registry_auth=await api.face.seal_registry_auth(plain))
 
 
 def with_existing(api: Api, name: str, error: Conflict) -> Conflict:

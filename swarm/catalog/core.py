@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from swarm.catalog import assignments, lookup, nodes, snapshot, tasks
+from swarm.catalog import assignments, lookup, nodes, secrets, snapshot, tasks
 from swarm.catalog.checks import finite, invalid
 from swarm.catalog.history import EventRing
 from swarm.catalog.requests import Requests
@@ -34,6 +34,7 @@ from swarm.model.liveness import MemberView
 from swarm.model.node import Node
 from swarm.model.outcome import Applied, EventPage, Rejected
 from swarm.model.resources import Resources
+from swarm.model.secret import Secrets
 from swarm.model.task import Task
 from swarm.model.view import ClusterView, FollowerView
 from swarm.wire.codec import decode_untrusted
@@ -59,6 +60,9 @@ HANDLERS: dict[type[Any], Handler] = {
     commands.Reports: assignments.apply_reports,
     commands.CreateApiToken: nodes.apply_create_token,
     commands.RevokeApiToken: nodes.apply_revoke_token,
+    commands.RotateSecret: secrets.apply_rotate,
+    commands.AckSecret: secrets.apply_ack,
+    commands.AdvanceSecret: secrets.apply_advance,
 }
 
 
@@ -164,6 +168,11 @@ class Catalog:
     def api_tokens(self) -> Mapping[str, ApiToken]:
         return self._state.api_tokens
 
+    @property
+    def secrets(self) -> Secrets:
+        """The cluster's secrets: numbers, authorities and answers; the same object until one of them changes."""
+        return self._state.secrets
+
     def events(self, since_index: int) -> EventPage:
         """Events of entries after `since_index`, oldest first, from the last 4,096."""
         return self._events.since(since_index, last_index=self._state.last_index)
@@ -217,6 +226,7 @@ class Catalog:
             followers=followers or {},
             ports_taken=state.ports_taken,
             moving=tuple(sorted(state.moving)),
+            secrets=state.secrets,
         )
 
     # ---- snapshots --------------------------------------------------------------------------------------------------------

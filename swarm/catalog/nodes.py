@@ -21,6 +21,7 @@ from swarm.model.entry import Configuration
 from swarm.model.ids import NodeId, is_name
 from swarm.model.node import Availability, Node, Verdict, VerdictKind
 from swarm.model.outcome import Rejected
+from swarm.model.secret import without
 
 Result = Rejected | str
 
@@ -183,6 +184,7 @@ def apply_remove_node(state: State, command: RemoveNode, turn: Turn) -> Result:
     for assignment_id in sorted(state.by_node[node.id]):
         lifecycle.lose(state, turn, state.assignments[assignment_id], f"node {node.name} was removed")
     state.drop_node(node.id)
+    state.secrets = without(state.secrets, node.id)
     state.removed_nodes[node.id] = turn.index
     turn.touch_node(node.id)
     turn.tell("node.removed", f"node {node.name} was removed", node.id, name=node.name)

@@ -26,6 +26,7 @@ from swarm.model.assignment import Assignment
 from swarm.model.entry import Configuration
 from swarm.model.ids import ClusterId
 from swarm.model.node import Node
+from swarm.model.secret import Secrets
 from swarm.model.task import Task
 from swarm.wire.codec import decode_untrusted, encode
 
@@ -67,6 +68,7 @@ def slices(state: State, requests: Requests) -> Iterator[bytes]:
         ("assignments", [state.assignments[key] for key in sorted(state.assignments)]),
         ("tokens", [state.api_tokens[key] for key in sorted(state.api_tokens)]),
         ("requests", list(requests.records)),
+        ("secrets", [state.secrets] if state.secrets != Secrets() else []),
     ]
     yield _block(header)
     for name, records in tables:
@@ -86,6 +88,7 @@ _KINDS: dict[str, Any] = {
     "assignments": list[Assignment],
     "tokens": list[ApiToken],
     "requests": list[RequestRecord],
+    "secrets": list[Secrets],
 }
 
 
@@ -118,6 +121,8 @@ def _state(header: _Header, tables: dict[str, list[Any]]) -> State:
     state.tasks = {task.id: task for task in tables["tasks"]}
     state.assignments = {assignment.id: assignment for assignment in tables["assignments"]}
     state.api_tokens = {token.token_id: token for token in tables["tokens"]}
+    for secrets in tables["secrets"]:
+        state.secrets = secrets
     for assignment in state.assignments.values():
         if assignment.task_id not in state.tasks or not (assignment.ended or assignment.node_id in state.nodes):
             raise BadMessage(f"snapshot: assignment {assignment.id[:80]!r} names a task or node that is not there")

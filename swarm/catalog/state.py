@@ -23,6 +23,7 @@ from swarm.model.ids import ClusterId, NodeId, TaskId
 from swarm.model.node import Node
 from swarm.model.phase import Desired
 from swarm.model.resources import Resources
+from swarm.model.secret import Secrets
 from swarm.model.task import Task
 
 NOTHING = Resources()
@@ -42,6 +43,7 @@ class State:
         self.tasks: dict[TaskId, Task] = {}
         self.assignments: dict[str, Assignment] = {}
         self.api_tokens: dict[str, ApiToken] = {}
+        self.secrets = Secrets()
         self.names: dict[str, TaskId] = {}
         self.by_node: dict[NodeId, dict[str, None]] = {}
         self.reserved: dict[NodeId, Resources] = {}

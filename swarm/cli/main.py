@@ -54,6 +54,13 @@ token = LazyGroup(
         "api": ("swarm.cli.token", "api", "Make, list or revoke API tokens."),
     },
 )  # fmt: skip
+secret = LazyGroup(
+    "secret", help="Rotate the cluster's secret, and see how far that is.",
+    lazy={
+        "rotate": ("swarm.cli.secret", "rotate", "Give the cluster a new secret; the join token becomes another."),
+        "status": ("swarm.cli.secret", "status", "The secret's number, the phase of a rotation, and whom it waits for."),
+    },
+)  # fmt: skip
 swarm = LazyGroup(
     "swarm",
     help="A peer-to-peer container orchestrator: every host runs the same daemon, any node takes any command.",
@@ -64,6 +71,7 @@ swarm = LazyGroup(
         "status": (_CLUSTER, "status", "Who leads, which nodes may fail now, and what is wrong."),
         "events": ("swarm.cli.events", "events", "What the cluster decided; -f goes on."),
         "token": ("swarm.cli.main", "token", "Show or make join tokens and API tokens."),
+        "secret": ("swarm.cli.main", "secret", "Rotate the cluster's secret, and see how far that is."),
         "down": ("swarm.cli.down", "down", "End this host's daemon; containers run on unless --drain."),
         "reset": ("swarm.cli.down", "reset", "Forget this host's cluster."),
     },

@@ -57,11 +57,18 @@ def split_address(address: str) -> tuple[str, int]:
 def secure_connection(address: str, fingerprint: bytes, *, timeout_s: float) -> http.client.HTTPSConnection:
     """A connection to a node that holds a certificate of the authority with this fingerprint."""
     host, port = split_address(address)
-    certificate = _authority_of(host, port, address)
+    certificate, retired = _authority_of(host, port, address)
     if _fingerprint_of(certificate) != fingerprint:
+        if fingerprint.hex() in retired:
+            raise Unauthorized(
+                f"the API token is from before a rotation of the secret of {address}'s cluster",
+                cause="it names an authority that the cluster has retired: nothing that shows it can be believed any more",
+                hint="make a new one on a member's own host with: swarm token api",
+            )
         raise Unauthorized(
             f"{address} belongs to another cluster than the API token", cause="its authority has another key",
-            hint="check the address, or make a token on that cluster with: swarm token api",
+            hint="check the address, or make a token on a member's own host with: swarm token api; "
+            "one made while the secret is being rotated is good when that is done",
         )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -70,8 +77,8 @@ def secure_connection(address: str, fingerprint: bytes, *, timeout_s: float) -> 
     return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
 
 
-def _authority_of(host: str, port: int, address: str) -> str:
-    """What the node says its authority is; not believed yet."""
+def _authority_of(host: str, port: int, address: str) -> tuple[str, list[str]]:
+    """What the node says its authority is, and which it retired; not believed yet."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
@@ -80,7 +87,7 @@ def _authority_of(host: str, port: int, address: str) -> str:
     try:
         connection.request("GET", "/v1/authority")
         content = json.loads(connection.getresponse().read(65536))
-        return str(content["certificate"])
+        return str(content["certificate"]), [str(each) for each in content.get("retired", ())]
     except (OSError, http.client.HTTPException) as error:
         hint = "is swarm up running there, and is its API port open (4748 by default)? --addr or SWARM_ADDR names it"
         cause = getattr(error, "strerror", "") or str(error) or type(error).__name__

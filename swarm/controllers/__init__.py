@@ -10,11 +10,14 @@ Pure: no I/O, no clock, no randomness of its own.
 from swarm.controllers.drain import drain_wishes
 from swarm.controllers.heal import settle_moves
 from swarm.controllers.replace import Replacing, Wishes
+from swarm.controllers.rotation import RotationConfig, RotationController
 from swarm.controllers.verdict import VerdictController
 from swarm.controllers.voters import VoterController, VotersConfig
 
 __all__ = [
     "Replacing",
+    "RotationConfig",
+    "RotationController",
     "VerdictController",
     "VoterController",
     "VotersConfig",

@@ -125,10 +125,10 @@ class Desk:
         try:
             with trio.move_on_after(JOIN_S + ASK_S) as bound:
                 with trio.fail_after(ASK_S):
-                    question = boot.decode_question_untrusted(await _receive(secure.stream))
+                    question = boot.decode_question_untrusted(await receive_body(secure.stream))
                 reply = await self._answer(question, secure)
-                await _send(secure.stream, boot.encode_boot(reply))
-                await _wait_for_end(secure.stream)
+                await send_body(secure.stream, boot.encode_boot(reply))
+                await wait_for_end(secure.stream)
             if bound.cancelled_caught:
                 self.counters["boot_timeout"] += 1
         except trio.TooSlowError:
@@ -193,8 +193,8 @@ async def ask(dialer: Dialer, address: str, question: Question, *, timeout_s: fl
     with trio.move_on_after(timeout_s):
         secure = await dialer.dial(address, PROTOCOL_BOOT)
         try:
-            await _send(secure.stream, boot.encode_boot(question))
-            reply = boot.decode_reply_untrusted(await _receive(secure.stream))
+            await send_body(secure.stream, boot.encode_boot(question))
+            reply = boot.decode_reply_untrusted(await receive_body(secure.stream))
         finally:
             await close_now(secure.stream)
         if isinstance(reply, Greeting) and (reply.node.id, reply.node.fingerprint) != (secure.node_id, secure.fingerprint):
@@ -203,14 +203,16 @@ async def ask(dialer: Dialer, address: str, question: Question, *, timeout_s: fl
     raise Unreachable(f"no answer within {timeout_s:g} s")
 
 
-async def _send(stream: ByteStream, body: bytes) -> None:
+async def send_body(stream: ByteStream, body: bytes) -> None:
+    """One message of a connection that carries one question and one answer. Raises `Unreachable`."""
     try:
         await stream.send_all(_LENGTH.pack(len(body)) + body)
     except _NETWORK:
         raise Unreachable("it closed the connection") from None
 
 
-async def _receive(stream: ByteStream) -> bytes:
+async def receive_body(stream: ByteStream) -> bytes:
+    """The other side's message, of at most `BOOT_BYTES_MAX`. Raises `Unreachable`; the caller bounds the time."""
     reader = FrameReader(BOOT_BYTES_MAX)
     while (body := reader.next_body()) is None:
         try:
@@ -223,7 +225,7 @@ async def _receive(stream: ByteStream) -> bytes:
     return body
 
 
-async def _wait_for_end(stream: ByteStream) -> None:
+async def wait_for_end(stream: ByteStream) -> None:
     """Let the asker close first, so that our answer is not lost to a reset."""
     with trio.move_on_after(1.0):
         try:

@@ -36,7 +36,7 @@ from swarm.drivers.replica_apply import Applier, Changes, Machine
 from swarm.drivers.replica_forward import Forwarding, pack_command
 from swarm.drivers.replica_snapshots import CALL as SNAPSHOT_CALL
 from swarm.drivers.replica_snapshots import SnapshotReceiver, SnapshotSender
-from swarm.errors import BadMessage, Unavailable
+from swarm.errors import BadMessage, Conflict, Unavailable
 from swarm.model.entry import Configuration, SnapshotMeta, Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.outcome import Applied
@@ -70,15 +70,18 @@ class Replica:
         learners: Callable[[], tuple[Voter, ...]] = tuple,
         on_role: Callable[[RoleChanged], None] | None = None,
         quorum_in_sight: Callable[[], bool] = lambda: False,
+        held_back: Callable[[str, int, bytes], str] = lambda kind, version, payload: "",
     ) -> None:
-        """`learners` gives every admitted node (voters may be among them) from the catalog; it is asked after entries about
-        nodes. `on_role` is told of every change of role, term or known leader. `quorum_in_sight`: whether so many voters
-        are there, as far as gossip sees, that a leader may soon be elected."""
+        """`held_back` says why a packed command may not be written yet (members that do not know its kind). `learners` gives
+        every admitted node (voters may be among them) from the catalog; it is asked after entries about nodes. `on_role`
+        is told of every change of role, term or known leader. `quorum_in_sight`: whether so many voters are there, as far as
+        gossip sees, that a leader may soon be elected."""
         self._clock = clock
         self._store = store
         self._peers = peers
         self._learners = learners
         self._on_role = on_role
+        self._held_back = held_back
         self._core = Consensus(
             me=me, recovery_generation=recovery_generation, config=config, rng=rng, stored=stored, now=clock.now()
         )
@@ -184,9 +187,11 @@ class Replica:
         return unless_rejected(await self._applier.result_of(proposed, timeout_s))
 
     def propose_packed(self, kind: str, version: int, payload: bytes, request_id: RequestId) -> Proposed:
-        """Append a packed command to the log, if this node leads. Raises `Unavailable` or `Overloaded`."""
+        """Append a packed command to the log, if this node leads. Raises `Unavailable`, `Overloaded` or `Conflict`."""
         if self.halted:
             raise Unavailable(f"cannot propose: {self.halted}", hint="upgrade this node")
+        if reason := self._held_back(kind, version, payload):
+            raise Conflict(f"cannot write {kind} into the log", cause=reason, hint="upgrade swarm on them first")
         now = self.now()
         proposed = self._core.propose(kind, version, payload, request_id, now, self._clock.utc())
         self._wake_up()

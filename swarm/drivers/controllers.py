@@ -15,7 +15,7 @@ from typing import Any
 
 import trio
 
-from swarm.controllers import Replacing, VerdictController, VoterController, drain_wishes, settle_moves
+from swarm.controllers import Replacing, RotationController, VerdictController, VoterController, drain_wishes, settle_moves
 from swarm.drivers.consensus import NO_REQUEST, Replica
 from swarm.drivers.replica_apply import Changes
 from swarm.drivers.replica_forward import pack_command
@@ -46,6 +46,7 @@ class Leadership:
         self.verdicts = VerdictController()
         self.replacing = Replacing()
         self.voters = VoterController()
+        self.rotation = RotationController()
 
     def decide(self, view: ClusterView) -> list[Any]:
         """Commands in the order in which they should be applied."""
@@ -57,7 +58,9 @@ class Leadership:
         replacements: tuple[Replacement, ...] = (*wishes.replacements, *moves)
         placed = self.planner.plan(view, replacements=replacements, limit=PLACEMENTS_MAX)
         self._placed = placed.commands
-        return [*settle_moves(view), *stops, *wishes.reasons, *placed.commands]
+        step = self.rotation.reconcile(view)
+        rotation = [step] if step is not None else []
+        return [*settle_moves(view), *stops, *wishes.reasons, *placed.commands, *rotation]
 
     def look_back(self, view: ClusterView) -> None:
         """What was placed last has been applied: the room of what was refused is free again."""

@@ -19,9 +19,11 @@ from swarm.catalog import Catalog
 from swarm.drivers.consensus import Replica
 from swarm.drivers.replica_apply import Changes
 from swarm.errors import OperatorError, PeerError
-from swarm.model.command import SCHEMA_KNOWN, Declare, SetNode
+from swarm.model.command import SCHEMA_SINCE, Declare, RotateSecret, SetNode
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.node import Availability, Node
+from swarm.wire.codec import decode_untrusted
+from swarm.wire.limits import PAYLOAD_BYTES_MAX
 
 LOG = logging.getLogger("swarm.declare")
 RETRY_S = 2.0
@@ -87,7 +89,6 @@ class Declaring:
             await self._replica.submit(_declaration(facts), request_id=self._request_id())
             LOG.info("declared: %s at %s, engine %s", facts.name, facts.address, facts.engine_version or "unknown")
 
-
     async def _maybe_rejoin(self) -> None:
         """No leader speaks to this node: perhaps it had left, and is back. Admission is the same entry again."""
         if self._rejoin is not None and not self._replica.leader_id and trio.current_time() - self._started_at > REJOIN_AFTER_S:
@@ -106,7 +107,7 @@ def _declaration(facts: Node) -> Declare:
         os=facts.os,
         capacity=facts.capacity,
         engine_version=facts.engine_version,
-        schema_known=SCHEMA_KNOWN,
+        schema_known=facts.schema_known,
         witness=facts.witness,
     )
 
@@ -141,6 +142,18 @@ class Admitted:
         if self._catalog.applied_index:
             return self._catalog.nodes.get(node_id)
         return self._saved.get(node_id)
+
+    def held_back(self, kind: str, version: int, payload: bytes) -> str:
+        """Which members have not declared that they know this kind of entry; empty when all do. One that the entry itself
+        removes is not asked. O(1) for kinds of the first schema, else O(nodes)."""
+        since = SCHEMA_SINCE.get((kind, version), 1)
+        if since == 1:
+            return ""
+        leaving = ""
+        if kind == "secret.rotate":
+            leaving = decode_untrusted(payload, RotateSecret, bytes_max=PAYLOAD_BYTES_MAX).remove
+        old = sorted(node.name for node in self.nodes().values() if node.schema_known < since and node.id != leaving)
+        return f"it needs schema {since}, which {', '.join(old)} did not declare to know" if old else ""
 
     def on_changes(self, changes: Changes) -> None:
         """Subscribe this to the replica."""

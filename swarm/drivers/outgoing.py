@@ -50,6 +50,8 @@ class Outgoing:
         self.address = address
         self.refused = False
         """Whether the last answer to a hello was a refusal."""
+        self.estranged = False
+        """Whether something listens there that does not take this node's certificate, or shows one of another authority."""
         self.reason = "not dialed yet"
         self.theirs: Hello | None = None
         self._mine = hello
@@ -121,15 +123,27 @@ class Outgoing:
     async def _attempt(self) -> None:
         """One connection from dial to end. Whatever goes wrong becomes `reason`."""
         try:
-            secure = await self._dialer.dial(self.address, PROTOCOL_PEER)
+            self.refused = False
+            secure = await self._dial()
             try:
+                self.estranged = True  # TLS 1.3: that our certificate is refused shows when we first read
                 reader = await self._greet(secure)
+                self.estranged = False
                 await self._carry(secure, reader)
             finally:
                 await close_now(secure.stream)
         except PeerError as error:
             self._counters[f"dial_{error.reason}"] += 1
             self.reason = str(error)
+            self.estranged = self.estranged and not self.refused
+
+    async def _dial(self) -> SecureStream:
+        try:
+            secure = await self._dialer.dial(self.address, PROTOCOL_PEER)
+        except PeerError as error:
+            self.estranged = isinstance(error, Unauthenticated)
+            raise
+        return secure
 
     async def _greet(self, secure: SecureStream) -> FrameReader:
         """Check the key, then the hellos. Raises `PeerError`."""

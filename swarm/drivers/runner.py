@@ -12,7 +12,7 @@ the core sends it again; an engine that is down, hung or full delays nothing but
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Protocol, assert_never
 
@@ -22,7 +22,7 @@ from swarm.drivers.holdings import CatalogView, Holdings
 from swarm.drivers.replica_apply import Changes
 from swarm.errors import NotFound, OperatorError, PeerError, Unavailable
 from swarm.model.command import Report, Reports
-from swarm.model.container import ContainerSeen, EngineTrouble
+from swarm.model.container import ContainerPlan, ContainerSeen, EngineTrouble
 from swarm.model.ids import RequestId
 from swarm.model.liveness import EngineState
 from swarm.ports import Clock, Engine, EngineError
@@ -57,7 +57,8 @@ BARRIER_TIMEOUT_S = 3.0
 SAVE_INTERVAL_S = 0.2
 FOLLOW_POLL_S = 0.2
 
-Unseal = Callable[[bytes], dict[str, str] | None]
+Unseal = Callable[[ContainerPlan], Awaitable[dict[str, str]]]
+"""Opens a plan's registry credentials. Raises `PeerError` when this node cannot."""
 
 
 class ReplicaView(Protocol):
@@ -258,8 +259,7 @@ class RunnerDriver:
     async def _result_of(self, operation: Operation) -> ContainerSeen | None:
         match operation:
             case Run(plan):
-                sealed = plan.spec.registry_auth
-                return await self._engine.run(plan, self._unseal(sealed) if sealed else None)
+                return await self._run_container(plan)
             case Start(container_id):
                 await self._engine.start(container_id)
                 return await self._engine.inspect(container_id)
@@ -273,6 +273,23 @@ class RunnerDriver:
                 return await self._engine.inspect(container_id)
             case _:
                 assert_never(operation)
+
+    async def _run_container(self, plan: ContainerPlan) -> ContainerSeen:
+        """Credentials that do not open matter only if the image is not here."""
+        if not plan.spec.registry_auth:
+            return await self._engine.run(plan, None)
+        trouble = ""
+        credentials = None
+        try:
+            credentials = await self._unseal(plan)
+        except PeerError as error:
+            trouble = f"its registry credentials cannot be opened here: {error}"
+        try:
+            return await self._engine.run(plan, credentials)
+        except EngineError as error:
+            if not trouble or error.trouble is not EngineTrouble.NO_IMAGE:
+                raise
+            raise EngineError(error.trouble, f"{error.message}; {trouble}") from None
 
     async def _report(self, reports: tuple[Report, ...]) -> None:
         command = Reports(self._core.node_id, reports)

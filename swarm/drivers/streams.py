@@ -138,6 +138,20 @@ class Streams:
             if outgoing.refused and not outgoing.connected
         ]
 
+    def estranged(self) -> list[tuple[NodeId, str]]:
+        """Members that answer, but under another authority than this node knows, or that do not know this node's; with their
+        address. The secret was rotated, or the address is another cluster's by now."""
+        return [
+            (node_id, outgoing.address)
+            for node_id, outgoing in sorted(self._outgoing.items())
+            if outgoing.estranged and not outgoing.connected
+        ]
+
+    def wake_all(self) -> None:
+        """Dial everybody who is not connected now: this node can show another certificate."""
+        for node_id in self._outgoing:
+            self.wake(node_id)
+
     def store_generation(self, node_id: NodeId) -> int | None:
         """The life of its disk that a member named in its newest hello; None when it has not spoken."""
         incoming = self._incoming.get((node_id, False))

@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from swarm.model.entry import KIND_CONFIGURATION, KIND_FOUND, KIND_NOOP, Configuration, Voter
-from swarm.model.ids import ClusterId, NodeId, TaskId
+from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
 from swarm.model.node import Availability, Node, VerdictKind
 from swarm.model.phase import Phase
 from swarm.model.resources import Resources
+from swarm.model.secret import Authority, SealedSecret
 from swarm.model.task import TaskSpec
 
 
@@ -160,6 +161,39 @@ class RevokeApiToken(msgspec.Struct, frozen=True, array_like=True):
     token_id: str
 
 
+class RotateSecret(msgspec.Struct, frozen=True, array_like=True):
+    """A new secret for the cluster: from here on it is accepted, later sent with, and then the older ones are retired.
+
+    It is sealed once per member. With `remove`, one entry also removes a node: there is no moment between the two.
+    """
+
+    number: int
+    """One above the newest. Another number means that somebody else was quicker: refused, make a new one."""
+    authority: Authority
+    former: Authority
+    """Of the secret that the proposer sends with: the first rotation makes the founding authority known by it."""
+    sealed: tuple[SealedSecret, ...]
+    remove: NodeId = NodeId("")
+    reason: str = ""
+    request_id: RequestId = RequestId("")
+    """Of whoever asked. A repetition makes another secret, so it is found by this and not by its content."""
+
+
+class AckSecret(msgspec.Struct, frozen=True, array_like=True):
+    """A node has a secret on its disk: the newest number it accepts, and the one it sends with. Never goes back."""
+
+    node_id: NodeId
+    holds: int
+    sends: int
+
+
+class AdvanceSecret(msgspec.Struct, frozen=True, array_like=True):
+    """The leader: send with this number, or (`retire`) accept nothing older any more."""
+
+    number: int
+    retire: bool = False
+
+
 COMMANDS: dict[str, tuple[int, type[Any]]] = {
     KIND_NOOP: (1, Noop),
     KIND_FOUND: (1, Found),
@@ -178,8 +212,15 @@ COMMANDS: dict[str, tuple[int, type[Any]]] = {
     "assignment.reports": (1, Reports),
     "token.create": (1, CreateApiToken),
     "token.revoke": (1, RevokeApiToken),
+    "secret.rotate": (1, RotateSecret),
+    "secret.ack": (1, AckSecret),
+    "secret.advance": (1, AdvanceSecret),
 }
 """Kind -> (newest known version, class). The one registry of what a payload can be."""
 
 KIND_OF: dict[type[Any], str] = {kind_class: kind for kind, (_, kind_class) in COMMANDS.items()}
-SCHEMA_KNOWN = 1
+SCHEMA_KNOWN = 2
+"""Grows with each kind or version that is added. A node declares it through the log."""
+SCHEMA_SINCE: dict[tuple[str, int], int] = {("secret.rotate", 1): 2}
+"""(kind, version) -> the schema that brought it; 1 where it is not named. A leader writes none that a member does not know.
+What only ever follows such an entry (`secret.ack`, `secret.advance`) is not held back again."""

@@ -16,6 +16,7 @@ from swarm.model.ids import NodeId, TaskId
 from swarm.model.liveness import MemberView
 from swarm.model.node import Node
 from swarm.model.resources import Resources
+from swarm.model.secret import Secrets
 from swarm.model.task import Task
 
 
@@ -57,3 +58,4 @@ class ClusterView:
     """Host ports that the not-ended assignments of each node hold."""
     moving: Collection[TaskId] = ()
     """Tasks with an older assignment that is still to end (`Task.previous`)."""
+    secrets: Secrets = Secrets()

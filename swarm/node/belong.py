@@ -9,6 +9,7 @@ into the very life of the store that the founding names: a wiped disk gets its l
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import random
@@ -72,13 +73,19 @@ def _secret(site: Site) -> bytes:
     given, known = site.config.token, site.folder.cluster
     if known is None:
         return parse_token(given) if given else os.urandom(32)
-    if given and parse_token(given) != known.secret:
+    if given and not _is_known(parse_token(given), known):
         raise StartRefused(
-            f"the data folder {site.folder.path} belongs to the cluster {known.cluster_id}, and the token to another one",
-            cause="a node belongs to one cluster until it is reset",
-            hint="start without the token to stay in that cluster, or run 'swarm reset' first to join another",
+            f"the token is none of the cluster {known.cluster_id}, to which the data folder {site.folder.path} belongs",
+            cause="it is another cluster's, or newer than a rotation of the secret that this node missed",
+            hint="start without the token: a member needs none, and gets the present secret from the others. To join another "
+            "cluster, run 'swarm reset' first",
         )
     return known.secret
+
+
+def _is_known(secret: bytes, known: ClusterFile) -> bool:
+    """Whether it is, or once was, the secret of the cluster this node belongs to."""
+    return secret in known.secrets or hashlib.sha256(secret).digest() in known.former
 
 
 def _belonging(known: ClusterFile) -> Belonging:

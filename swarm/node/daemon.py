@@ -2,6 +2,7 @@
 
     nursery
     ├─ streams           verified connections between members
+    ├─ proofs            where each member's packet counter stands
     ├─ replica           consensus, the store's writer, the catalog's applier
     ├─ gossip            membership
     ├─ runner            this host's containers
@@ -10,6 +11,8 @@
     ├─ duties            the leader's controllers and scheduler
     ├─ declaring         this node's facts into the log
     ├─ api               Unix socket and HTTPS
+    ├─ key_follower      the cluster's secret: follows its rotation
+    ├─ rejoining         the way back after a rotation that was missed
     ├─ save_members      who is admitted, into the data folder
     ├─ learn_engine      an engine that comes late, or was upgraded
     └─ watch_signals     SIGTERM and SIGINT: an announced pause
@@ -20,23 +23,19 @@ Whatever ends one of them ends all; containers run on in any case.
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import random
 import signal
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
 import trio
 
-from swarm.adapters.certificates import api_context, contexts
 from swarm.adapters.clock import SystemClock
 from swarm.adapters.connects import KernelConnects
 from swarm.adapters.identity import ClusterFile
 from swarm.adapters.memory_file import MemoryFile
-from swarm.adapters.seal import open_with_key, seal_with_key
 from swarm.api.calls import Api
 from swarm.api.face import ApiListeners
 from swarm.api.server import Server
@@ -49,13 +48,16 @@ from swarm.drivers.controllers import Duties
 from swarm.drivers.declare import Admitted, Declaring
 from swarm.drivers.departure import Departure
 from swarm.drivers.joining import join
+from swarm.drivers.keys import KeyFollower
 from swarm.drivers.logs import LogRelay, LogSource
 from swarm.drivers.membership import Gossip
+from swarm.drivers.proofs import Proofs
+from swarm.drivers.rejoin import RejoinDesk, Rejoining
 from swarm.drivers.runner import RunnerDriver
 from swarm.drivers.sampler import Sampler
 from swarm.drivers.streams import Streams
 from swarm.drivers.view import ViewSource
-from swarm.errors import StartRefused, Unauthenticated
+from swarm.errors import StartRefused
 from swarm.membership import Config as MembershipConfig
 from swarm.membership import MemberChanged, MemberIdentity, Membership
 from swarm.model.command import Admit
@@ -63,20 +65,17 @@ from swarm.model.entry import Voter
 from swarm.model.ids import NodeId, RequestId, random_id
 from swarm.model.liveness import MemberStatus
 from swarm.model.node import Node
-from swarm.node.belong import join_line
-from swarm.node.face import Face, Secrets
+from swarm.node.face import Face
+from swarm.node.keys import Keys
+from swarm.node.registry import RegistryCredentials
 from swarm.node.site import Site
-from swarm.ports import PROTOCOL_PEER, EngineError
+from swarm.ports import PROTOCOL_PEER, PROTOCOL_REJOIN, EngineError
 from swarm.runner.config import RunnerConfig
 from swarm.runner.core import Runner
 from swarm.wire.address import parse_address
-from swarm.wire.envelope import Sealer
 from swarm.wire.frame import PROTOCOL_VERSION, Hello
-from swarm.wire.keys import Keyring, gossip_key, registry_key
-from swarm.wire.token import format_token
 
 LOG = logging.getLogger("swarm.node")
-REGISTRY_PURPOSE = b"registry"
 HELD_FILE = "held"
 API_GOODBYE_S = 0.1
 """For the answer to the request that asked for the stop."""
@@ -106,7 +105,17 @@ class Daemon:
             rng=self.rng,
             on_stream=self.on_stream,
         )
+        self.keys = Keys(site, cluster)
+        self.proofs = Proofs(self.streams, self.keys.sealer)
         self.replica = self.make_replica()
+        self.registry = RegistryCredentials(folder, self.catalog, self.streams, self.admitted.nodes)
+        self.key_follower = KeyFollower(
+            self.keys, self.replica, self.catalog, self.streams, self.admitted.find, request_id=self.request_id
+        )
+        self.rejoin_desk = RejoinDesk(cluster.cluster_id, self.keys, self.admitted.find)
+        self.rejoining = Rejoining(
+            folder.node_id, cluster.cluster_id, self.keys, self.streams, site.port, self.admitted.nodes, self.keys.replace
+        )
         self.gossip = self.make_gossip()
         self.runner = self.make_runner()
         self.views = ViewSource(self.replica, self.catalog, self.gossip.members, self.clock)
@@ -151,20 +160,19 @@ class Daemon:
             learners=lambda: tuple(Voter(n.id, n.store_generation) for n in self.admitted.nodes().values()),
             on_role=self.on_role,
             quorum_in_sight=self.quorum_in_sight,
+            held_back=self.admitted.held_back,
         )
 
     def make_gossip(self) -> Gossip:
         """Membership over one sealed UDP socket on the peer port."""
-        site, folder, cluster = self.site, self.site.folder, self.cluster
+        site, folder = self.site, self.site.folder
         core = Membership(
             identity=MemberIdentity(folder.node_id, folder.name, site.facts.address, folder.generation),
             config=MembershipConfig(),
             rng=self.rng,
             now=self.clock.now(),
         )
-        keyring = Keyring(gossip_key(cluster.secret, cluster.cluster_id))
-        sealer = Sealer(cluster.cluster_id, keyring, folder.node_id, folder.generation)
-        return Gossip(core, site.packets, KernelConnects(), self.streams, self.clock, sealer)
+        return Gossip(core, site.packets, KernelConnects(), self.streams, self.clock, self.keys.sealer)
 
     def make_runner(self) -> RunnerDriver:
         """This host's containers."""
@@ -188,34 +196,24 @@ class Daemon:
             self.catalog,
             self.clock,
             request_id=self.request_id,
-            unseal=self.unseal,
+            unseal=self.registry.open,
             notice=lambda kind, subject, text: LOG.info("%s %s: %s", kind, subject, text),
             memory=memory,
         )
 
     def make_face(self) -> Face:
         """The node as its API sees it."""
-        folder, cluster = self.site.folder, self.cluster
-        credentials = folder.peer_credentials()
-        secrets = Secrets(
-            join_token=format_token(cluster.secret),
-            join_line=join_line(cluster.secret, self.site.facts.address),
-            authority_sha256=credentials.authority_fingerprint,
-            authority_pem=credentials.authority.decode(),
-            seal_registry_auth=lambda auth: seal_with_key(
-                registry_key(cluster.secret, cluster.cluster_id), auth, REGISTRY_PURPOSE
-            ),
-        )
         return Face(
             catalog=self.catalog,
             replica=self.replica,
             gossip=self.gossip,
-            logs=LogRelay(self_id=folder.node_id, source=self.log_source, peers=self.streams),
+            logs=LogRelay(self_id=self.site.folder.node_id, source=self.log_source, peers=self.streams),
             engine_state=lambda: self.runner.engine_state,
             view=self.views.view,
             counters=self.counters,
             refusals=self.refusals,
-            secrets=secrets,
+            keys=self.keys,
+            registry=self.registry,
             stop=self.request_stop,
         )
 
@@ -248,25 +246,18 @@ class Daemon:
                 LOG.warning("%s: %s", refused.message, refused.cause or refused.hint)
                 await trio.sleep(REFUSED_PAUSE_S)
 
-    def unseal(self, sealed: bytes) -> dict[str, str] | None:
-        """Registry credentials out of the log."""
-        key = registry_key(self.cluster.secret, self.cluster.cluster_id)
-        try:
-            found: Any = json.loads(open_with_key(key, sealed, REGISTRY_PURPOSE))
-        except (Unauthenticated, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
-
     def refusals(self) -> list[str]:
         """Members that refuse this node, for people."""
-        hint = "if it was removed (swarm node rm), run swarm reset on this host and join anew"
+        hint = "after swarm node rm: run swarm reset on this host and join anew"
         found = self.streams.refusals()
-        return [f"{self.name_of(node_id)} does not accept this node: {reason}; {hint}" for node_id, reason in found]
+        told = [f"{self.name_of(node_id)} does not accept this node: {reason}; {hint}" for node_id, reason in found]
+        return told or [f"{each}; {hint}" for each in (self.rejoining.refused,) if each]
 
     def counters(self) -> Mapping[str, int]:
         """Everything counted since the start."""
         total: Counter[str] = Counter()
-        parts = (self.replica.counters, self.streams.counters, self.site.port.counters, self.duties.counters)
+        parts = [self.replica.counters, self.streams.counters, self.site.port.counters, self.duties.counters]
+        parts += [self.rejoin_desk.counters, self.proofs.counters]
         for counted in (self.gossip.drops(), *parts):
             total.update(counted)
         total.update(self.api.counters)
@@ -285,7 +276,8 @@ class Daemon:
         self.declaring.wake()
 
     def on_stream(self, node_id: NodeId, connected: bool) -> None:
-        """A connection is evidence for gossip."""
+        """A connection is evidence for gossip, and the way to ask where the other's packets stand."""
+        self.proofs.on_stream(node_id, connected)
         self.gossip.observe_stream(node_id, connected)
 
     def on_member(self, change: MemberChanged) -> None:
@@ -316,12 +308,12 @@ class Daemon:
     async def run(self, nursery: trio.Nursery) -> None:
         """Start every part in order, then wait to be told to stop, and go."""
         site = self.site
-        peer = await trio.to_thread.run_sync(contexts, site.folder.peer_credentials(), PROTOCOL_PEER)
-        tls = await trio.to_thread.run_sync(api_context, site.folder.peer_credentials())
-        site.port.use(PROTOCOL_PEER, peer)
+        door = await self.keys.open_door()
+        site.port.handle(PROTOCOL_REJOIN, self.rejoin_desk.accept)
         site.port.handle(PROTOCOL_PEER, self.streams.accept)
         self.tell_admitted(self.admitted.nodes())
         await nursery.start(self.streams.run)
+        await nursery.start(self.proofs.run)
         await nursery.start(self.replica.run)
         await nursery.start(self.gossip.run)
         await nursery.start(self.runner.run)
@@ -329,7 +321,9 @@ class Daemon:
         await nursery.start(self.log_source.run)
         await nursery.start(self.duties.run)
         await nursery.start(self.declaring.run)
-        listeners = ApiListeners(site.config.socket, parse_address(site.config.api_listen), tls)
+        await nursery.start(self.key_follower.run)
+        nursery.start_soon(self.rejoining.run)
+        listeners = ApiListeners(site.config.socket, parse_address(site.config.api_listen), door.context)
         await nursery.start(Server(self.api, listeners).run)
         nursery.start_soon(self.save_members)
         nursery.start_soon(self.learn_engine)
@@ -359,7 +353,7 @@ class Daemon:
             self.save_wanted = trio.Event()
             nodes = self.to_save
             if nodes and nodes != (self.site.folder.cluster or self.cluster).nodes:
-                await trio.to_thread.run_sync(self.site.folder.save_cluster, msgspec.structs.replace(self.cluster, nodes=nodes))
+                await self.keys.save_nodes(nodes)
 
     async def learn_engine(self) -> None:
         """An engine that was down at the start, or was upgraded, is declared when it answers."""

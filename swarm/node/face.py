@@ -10,7 +10,6 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import trio
@@ -23,22 +22,14 @@ from swarm.drivers.consensus import Replica
 from swarm.drivers.logs import LogPlace, LogRelay
 from swarm.drivers.membership import Gossip
 from swarm.errors import PeerError, Unavailable
+from swarm.model.command import RotateSecret
 from swarm.model.ids import NodeId, RequestId, TaskId
 from swarm.model.liveness import EngineState, MemberStatus, MemberView
 from swarm.model.outcome import Applied, EventPage
 from swarm.model.view import ClusterView
+from swarm.node.keys import Keys
+from swarm.node.registry import RegistryCredentials
 from swarm.schema.tolerance import tolerance
-
-
-@dataclass(frozen=True, slots=True)
-class Secrets:
-    """What this node may show or use of the cluster's secret: made by `node`, which holds it."""
-
-    join_token: str
-    join_line: str
-    authority_sha256: bytes
-    authority_pem: str
-    seal_registry_auth: Callable[[bytes], bytes]
 
 
 class Face:
@@ -55,7 +46,8 @@ class Face:
         view: Callable[[], ClusterView],
         counters: Callable[[], Mapping[str, int]],
         refusals: Callable[[], list[str]],
-        secrets: Secrets,
+        keys: Keys,
+        registry: RegistryCredentials,
         stop: Callable[[Literal["pause", "leave"]], None],
     ) -> None:
         self._catalog = catalog
@@ -66,7 +58,8 @@ class Face:
         self._view = view
         self._counters = counters
         self._refusals = refusals
-        self._secrets = secrets
+        self._keys = keys
+        self._registry = registry
         self._stop = stop
 
     @property
@@ -170,14 +163,23 @@ class Face:
             async for stream, data in chunks:
                 yield LogChunk(stream, data)
 
-    def seal_registry_auth(self, auth: bytes) -> bytes:
-        return self._secrets.seal_registry_auth(auth)
+    async def seal_registry_auth(self, auth: bytes) -> bytes:
+        return await self._registry.seal(auth)
 
     def join_token(self) -> tuple[str, str]:
-        return self._secrets.join_token, self._secrets.join_line
+        return self._keys.join_token()
 
     def authority(self) -> tuple[bytes, str]:
-        return self._secrets.authority_sha256, self._secrets.authority_pem
+        return self._keys.authority()
+
+    def authority_to_come(self) -> bytes:
+        return self._keys.authority_to_come()
+
+    async def new_secret(self, *, remove: NodeId, reason: str, request_id: RequestId) -> RotateSecret:
+        nodes = tuple(self._catalog.nodes.values())
+        return await self._keys.new_secret(
+            self._catalog.secrets, nodes, remove=remove, reason=reason, request_id=request_id
+        )
 
     def request_stop(self, kind: Literal["pause", "leave"]) -> None:
         self._stop(kind)

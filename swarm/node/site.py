@@ -26,6 +26,7 @@ from swarm.adapters.tcp import PeerPort, open_listener
 from swarm.adapters.udp import UdpSocket
 from swarm.api.server import open_tcp_socket
 from swarm.errors import StartRefused
+from swarm.model.command import SCHEMA_KNOWN
 from swarm.model.container import EngineInfo
 from swarm.model.node import Node
 from swarm.model.resources import Resources
@@ -134,6 +135,7 @@ def _facts(config: NodeConfig, folder: DataFolder, host: ProcHost, store_generat
         labels=tuple(sorted(config.labels)),
         arch=host.architecture(),
         capacity=Resources(cpu_millicores, memory_bytes, TASKS_MAX),
+        schema_known=SCHEMA_KNOWN,
     )
 
 

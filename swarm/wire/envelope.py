@@ -7,12 +7,15 @@ under a key of its own, HMAC-SHA256(gossip key, sender id): random 96-bit nonces
 year at a hundred a second), where one key shared by a thousand senders would be used up in half a day. The nonce is random
 and not the counter, because a virtual machine set back to an earlier moment repeats its counters.
 
-The counter starts at (boot generation << 40), so a restarted daemon is always ahead of its former self. A window of the last
-1,024 counters per sender refuses what was seen (RFC 6479's idea, on one Python integer). Only senders that proved themselves take
-a place in the table.
+The counter starts at (boot generation << 40), so a restarted daemon is always ahead of its former self, and it runs on across a
+change of the key. A window of the last 1,024 counters per key and sender refuses what was seen (RFC 6479's idea, on one Python
+integer); per key, so that a holder of a key that is being retired cannot push the window under the next one ahead.
+
+A window is lost with its process, and a recording would fill it anew. So a sender is heard only after it has said, over an
+authenticated stream, where its counter stands (`prove`): nothing at or below that is taken, whenever it was recorded.
 
 Promises: `open_untrusted` raises only `Unauthenticated` and `BadMessage`, and looks at nothing it has not authenticated but
-the header; a packet is accepted once.
+the header; a packet is accepted once, also across restarts of its reader.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ PLAINTEXT_BYTES_MAX = PACKET_BYTES_MAX - SEAL_BYTES
 
 WINDOW = 1_024
 """Counters remembered per sender. A packet that arrives behind so many later ones is lost; gossip repeats."""
+_WINDOW_MASK = (1 << WINDOW) - 1
 SENDERS_MAX = 4_096
 """Senders remembered; beyond, the one not heard for longest is forgotten. Far above the members of any cluster we aim for."""
 _GENERATION_SHIFT = 40
@@ -59,14 +63,23 @@ class Replayed(Unauthenticated):
     reason = "replayed"
 
 
+class Unproven(Unauthenticated):
+    """Its sender has not yet said over a stream where its counter stands: it may be a recording. No state changed."""
+
+    reason = "unproven"
+
+
 class ReplayWindow:
-    """Which of a sender's newest counters were seen. Bit `i` of `seen` stands for the counter `newest - i`."""
+    """Which of a sender's newest counters were seen. Bit `i` of `seen` stands for the counter `newest - i`.
+
+    Everything up to `floor` counts as seen.
+    """
 
     __slots__ = ("newest", "seen")
 
-    def __init__(self) -> None:
-        self.newest = -1
-        self.seen = 0
+    def __init__(self, floor: int = -1) -> None:
+        self.newest = floor
+        self.seen = _WINDOW_MASK
 
     def fresh(self, counter: int) -> bool:
         """Whether `counter` was not seen and is not behind the window."""
@@ -81,9 +94,6 @@ class ReplayWindow:
             self.newest = counter
         else:
             self.seen |= 1 << -ahead
-
-
-_WINDOW_MASK = (1 << WINDOW) - 1
 
 
 class _Sender:
@@ -114,6 +124,7 @@ class Sealer:
         self._sender_bytes = bytes.fromhex(sender)
         self._counter = generation << _GENERATION_SHIFT
         self._random_bytes = random_bytes
+        self._floors: dict[bytes, int] = {}
         self._senders: OrderedDict[tuple[bytes, bytes], _Sender] = OrderedDict()
         self.set_keyring(keyring)
 
@@ -124,6 +135,19 @@ class Sealer:
         self._cipher = AESGCM(_sender_key(keyring.sending, self._sender_bytes))
         for known in [known for known in self._senders if known[0] not in self._keys]:
             del self._senders[known]
+
+    @property
+    def counter(self) -> int:
+        """Of the last packet sealed here: what the others are told over streams."""
+        return self._counter
+
+    def prove(self, sender: NodeId, counter: int) -> None:
+        """That member said so over an authenticated stream: its packets are taken from here on, above `counter`. A window that is
+        open stays as it is; one under another key begins there. Raises `BadMessage`."""
+        if not 0 <= counter < _COUNTER_END:
+            raise BadMessage(f"a packet counter of {counter}")
+        name = bytes.fromhex(sender)
+        self._floors[name] = max(counter, self._floors.get(name, -1))
 
     def seal(self, sender: NodeId, plaintext: bytes) -> bytes:
         """One packet of at most `PLAINTEXT_BYTES_MAX` + `SEAL_BYTES` bytes. `sender` can only be this node."""
@@ -147,7 +171,12 @@ class Sealer:
             raise UnknownKey("sealed with a key that is not held here")
         if sender_bytes == self._sender_bytes:
             raise Replayed("this node's own packet, thrown back")
+        floor = self._floors.get(sender_bytes)
+        if floor is None:
+            raise Unproven("nobody has vouched yet for where its sender's counter stands")
         known = self._senders.get((name, sender_bytes))
+        if known is None and counter <= floor:
+            raise Replayed("older than what its sender has said of itself")
         if known is not None and not known.window.fresh(counter):
             raise Replayed("a packet seen before, or behind the window")
         cipher = known.cipher if known is not None else AESGCM(_sender_key(key, sender_bytes))
@@ -155,7 +184,7 @@ class Sealer:
             plaintext = cipher.decrypt(nonce, packet[_HEADER.size :], self._cluster + packet[: _HEADER.size])
         except InvalidTag:
             raise Unauthenticated("the seal does not open") from None
-        self._remember((name, sender_bytes), known or _Sender(cipher, ReplayWindow()), counter)
+        self._remember((name, sender_bytes), known or _Sender(cipher, ReplayWindow(floor)), counter)
         return NodeId(sender_bytes.hex()), plaintext
 
     def _remember(self, who: tuple[bytes, bytes], sender: _Sender, counter: int) -> None:

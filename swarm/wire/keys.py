@@ -42,11 +42,6 @@ def gossip_key(secret: bytes, cluster_id: ClusterId) -> bytes:
     return derive(secret, cluster_salt(cluster_id), b"gossip 1")
 
 
-def registry_key(secret: bytes, cluster_id: ClusterId) -> bytes:
-    """The AES-256 key that seals registry credentials in the log."""
-    return derive(secret, cluster_salt(cluster_id), b"registry 1")
-
-
 def authority_key(secret: bytes, salt: bytes) -> ec.EllipticCurvePrivateKey:
     """The private key of the certificate authority that every holder of the secret can rebuild."""
     scalar = int.from_bytes(derive(secret, salt, b"authority 1", _SCALAR_BYTES)) % (_P256_ORDER - 1) + 1

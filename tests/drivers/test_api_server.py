@@ -162,7 +162,7 @@ async def test_a_node_removed_while_it_runs_tasks_stops_them_before_it_hears_not
             await asked(client.write, "DELETE", "/v1/nodes/n2")
         await asked(client.write, "DELETE", "/v1/nodes/n2?force=1")
         given = [type(command).__name__ for command, _ in face.submitted]
-        assert given == ["Submit", "SetNode", "StopAssignment", "RemoveNode"]
+        assert given == ["Submit", "SetNode", "StopAssignment", "RotateSecret"]
         row = (await asked(client.get, "/v1/tasks")).content[0]
         assert (row["phase"], row["desired"], row["ended"]) == ("pending", "running", False)
 

@@ -16,10 +16,10 @@ from swarm.drivers.holdings import Holdings
 from swarm.drivers.replica_apply import Changes
 from swarm.drivers.runner import RunnerDriver
 from swarm.drivers.sampler import Sampler
-from swarm.errors import NotFound, Unavailable
+from swarm.errors import NotFound, Unauthenticated, Unavailable
 from swarm.model.assignment import Assignment, assignment_id
 from swarm.model.command import Reports
-from swarm.model.container import ContainerStatus
+from swarm.model.container import ContainerPlan, ContainerStatus
 from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
 from swarm.model.liveness import EngineState, Sample
 from swarm.model.outcome import Applied
@@ -160,10 +160,13 @@ class Bench:
             self.cluster,
             self.clock,
             request_id=lambda: RequestId("r"),
-            unseal=lambda sealed: None,
+            unseal=self.unseal,
             notice=lambda *text: self.notices.append(text),
             memory=self.memory,
         )
+
+    async def unseal(self, plan: ContainerPlan) -> dict[str, str]:
+        raise Unauthenticated("sealed to others")
 
     async def start(self) -> None:
         async def run(task_status: trio.TaskStatus[None]) -> None:

@@ -15,9 +15,11 @@ import trio
 from swarm.api.face import ConsensusStatus, Explanation, LogChunk
 from swarm.catalog import Catalog
 from swarm.errors import Unavailable
+from swarm.model.command import RotateSecret
 from swarm.model.ids import NodeId, RequestId, TaskId
 from swarm.model.liveness import EngineState, MemberStatus, MemberView
 from swarm.model.outcome import Applied, EventPage
+from swarm.model.secret import Authority, SealedSecret
 from tests.catalog_kit import Log, make_node
 
 
@@ -101,7 +103,8 @@ class MemoryFace:
         if follow and self.logs_go_on:
             await trio.sleep_forever()
 
-    def seal_registry_auth(self, auth: bytes) -> bytes:
+    async def seal_registry_auth(self, auth: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
         return b"sealed:" + hashlib.sha256(auth).digest()
 
     def join_token(self) -> tuple[str, str]:
@@ -109,6 +112,16 @@ class MemoryFace:
 
     def authority(self) -> tuple[bytes, str]:
         return self._authority
+
+    def authority_to_come(self) -> bytes:
+        return self._authority[0]
+
+    async def new_secret(self, *, remove: NodeId, reason: str, request_id: RequestId) -> RotateSecret:
+        await trio.lowlevel.checkpoint()
+        number = self.catalog.secrets.newest + 1
+        present, fresh = (Authority(bytes([each]) * 32, b"certificate") for each in (self.catalog.secrets.sending, number))
+        sealed = tuple(SealedSecret(node_id, b"sealed") for node_id in self.catalog.nodes if node_id != remove)
+        return RotateSecret(number, fresh, present, sealed, remove, reason, request_id)
 
     def request_stop(self, kind: Literal["pause", "leave"]) -> None:
         self.stopped.append(kind)

@@ -28,7 +28,11 @@ KEY = bytes(range(32))
 
 
 def sealers() -> tuple[Sealer, Sealer]:
-    return Sealer(CLUSTER, Keyring(KEY), ONE, 1), Sealer(CLUSTER, Keyring(KEY), TWO, 1)
+    pair = Sealer(CLUSTER, Keyring(KEY), ONE, 1), Sealer(CLUSTER, Keyring(KEY), TWO, 1)
+    for each in pair:
+        each.prove(ONE, 0)
+        each.prove(TWO, 0)
+    return pair
 
 
 def mutated(data: bytes, *, where: int, bits: int, cut: int) -> bytes:

@@ -18,7 +18,10 @@ OLD, NEW = bytes(32), bytes([1]) * 32
 
 
 def sealer(sender: NodeId, keyring: Keyring = Keyring(OLD), cluster: ClusterId = CLUSTER, generation: int = 1) -> Sealer:  # noqa: B008
-    return Sealer(cluster, keyring, sender, generation)
+    made = Sealer(cluster, keyring, sender, generation)
+    for other in (ONE, TWO):
+        made.prove(other, 0)
+    return made
 
 
 def test_a_new_token_is_63_characters_without_padding() -> None:
@@ -47,8 +50,8 @@ def test_each_purpose_and_each_cluster_has_keys_of_its_own() -> None:
     secret = bytes(range(32))
     authorities = [keys.authority_key(secret, salt) for salt in (keys.FOUND_SALT, keys.cluster_salt(CLUSTER), bytes(16))]
     scalars = {key.private_numbers().private_value for key in authorities}
-    symmetric = {keys.gossip_key(secret, CLUSTER), keys.gossip_key(secret, OTHER_CLUSTER), keys.registry_key(secret, CLUSTER)}
-    assert len(scalars) == 3 and len(symmetric) == 3
+    symmetric = {keys.gossip_key(secret, CLUSTER), keys.gossip_key(secret, OTHER_CLUSTER)}
+    assert len(scalars) == 3 and len(symmetric) == 2
 
 
 def test_the_authority_is_the_same_on_every_node() -> None:
@@ -93,9 +96,11 @@ def test_a_restarted_sender_is_ahead_of_its_former_self() -> None:
 
 def test_a_packet_cannot_be_relabelled_as_another_senders() -> None:
     packet = bytearray(sealer(ONE).seal(ONE, b"hello"))
-    packet[5:21] = bytes.fromhex("33" * 16)
-    with pytest.raises(Unauthenticated):
-        sealer(TWO).open_untrusted(bytes(packet))
+    other, two = NodeId("33" * 16), sealer(TWO)
+    packet[5:21] = bytes.fromhex(other)
+    two.prove(other, 0)
+    with pytest.raises(Unauthenticated, match="does not open"):
+        two.open_untrusted(bytes(packet))
 
 
 def test_rotation_opens_both_keys_while_it_lasts_and_remembers_what_was_seen() -> None:
@@ -112,11 +117,50 @@ def test_rotation_opens_both_keys_while_it_lasts_and_remembers_what_was_seen() -
         two.open_untrusted(before)
 
 
+def test_a_reader_that_restarts_takes_nothing_recorded_before_whatever_the_key() -> None:
+    one = sealer(ONE)
+    recorded = [one.seal(ONE, b"%d" % number) for number in range(5)]
+    one.set_keyring(Keyring(NEW, (OLD,)))
+    recorded += [one.seal(ONE, b"%d" % number) for number in range(5)]
+    restarted = Sealer(CLUSTER, Keyring(NEW, (OLD,)), TWO, 2)
+    for packet in recorded:
+        with pytest.raises(envelope.Unproven):
+            restarted.open_untrusted(packet)
+    restarted.prove(ONE, one.counter)
+    for packet in recorded:
+        with pytest.raises(Replayed):
+            restarted.open_untrusted(packet)
+    assert restarted.open_untrusted(one.seal(ONE, b"fresh")) == (ONE, b"fresh")
+    for packet in recorded:
+        with pytest.raises(Replayed):
+            restarted.open_untrusted(packet)
+
+
+def test_a_holder_of_the_old_key_cannot_push_the_window_of_the_new_one_ahead() -> None:
+    one, two = sealer(ONE, Keyring(NEW, (OLD,))), sealer(TWO, Keyring(NEW, (OLD,)))
+    forged = Sealer(CLUSTER, Keyring(OLD), ONE, 2**20)
+    two.open_untrusted(forged.seal(ONE, b"forged"))
+    assert two.open_untrusted(one.seal(ONE, b"true")) == (ONE, b"true")
+
+
+def test_a_proof_never_lowers_the_floor_and_must_be_a_counter() -> None:
+    one, two = sealer(ONE), sealer(TWO)
+    packet = one.seal(ONE, b"hello")
+    two.prove(ONE, one.counter)
+    two.prove(ONE, 0)
+    with pytest.raises(Replayed):
+        two.open_untrusted(packet)
+    for wrong in (-1, 1 << 64):
+        with pytest.raises(BadMessage):
+            two.prove(ONE, wrong)
+
+
 def test_the_table_of_senders_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(envelope, "SENDERS_MAX", 8)
     two = sealer(TWO)
     for number in range(20):
         sender = NodeId(f"{number + 100:032x}")
+        two.prove(sender, 0)
         two.open_untrusted(sealer(sender).seal(sender, b""))
     assert len(two._senders) == 8
 

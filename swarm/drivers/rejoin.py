@@ -1,0 +1,185 @@
+"""The way back for a member that was away while the secret was rotated, once or many times.
+
+Its certificate is signed by an authority that is retired, and it knows none of the present one: no stream comes about. On a
+protocol of its own a member takes it all the same, if the log pins its very key for its id, and hands it the present secrets,
+sealed to that key, and nothing else. A removed node has no pinned key and gets a refusal.
+
+The one that comes back knows the others by the keys its own log pins. One of them may have been removed meanwhile, and may say
+anything; so it believes an answer only when those who give the same one are, with itself, a majority of the members it knows.
+That is also what it would take to lead it astray through the log.
+
+Promise: nothing changes unless such a majority agrees; a round is begun at most once a second, and only while fewer than a
+majority are connected.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import trio
+
+from swarm.drivers.boot import receive_body, send_body, wait_for_end
+from swarm.drivers.keys import KeyStore
+from swarm.drivers.link import close_now
+from swarm.drivers.streams import Streams
+from swarm.errors import PeerError, Unauthenticated, Unreachable
+from swarm.model.ids import ClusterId, NodeId
+from swarm.model.node import Node
+from swarm.ports import PROTOCOL_REJOIN, Dialer, SecureStream
+from swarm.wire import codec
+from swarm.wire.boot import Refused
+from swarm.wire.rejoin import (
+    REJOIN_VERSION,
+    Handed,
+    Recall,
+    Recalled,
+    decode_recall_reply_untrusted,
+    decode_recall_untrusted,
+)
+
+LOG = logging.getLogger("swarm.keys")
+ANSWER_S = 5.0
+LOOK_S = 1.0
+SAY_EVERY_S = 10.0
+ADMITTED_NOT = "the log admits no node of this id with this key: it was removed"
+
+
+class RejoinDesk:
+    """Answers those who come back."""
+
+    def __init__(self, cluster_id: ClusterId, store: KeyStore, admitted: Callable[[NodeId], Node | None]) -> None:
+        self.counters: Counter[str] = Counter()
+        self._cluster_id = cluster_id
+        self._store = store
+        self._admitted = admitted
+
+    async def accept(self, secure: SecureStream) -> None:
+        """Answer one question and close. The listener's handler for `PROTOCOL_REJOIN`."""
+        try:
+            with trio.move_on_after(ANSWER_S):
+                question = decode_recall_untrusted(await receive_body(secure.stream))
+                await send_body(secure.stream, codec.encode(self._answer(question, secure)))
+                await wait_for_end(secure.stream)
+        except PeerError as error:
+            self.counters[f"rejoin_{error.reason}"] += 1
+        finally:
+            await close_now(secure.stream)
+
+    def _answer(self, question: Recall, secure: SecureStream) -> Recalled | Refused:
+        if question.node_id != secure.node_id or question.version != REJOIN_VERSION:
+            raise Unauthenticated("a question in another node's name, or of another version")
+        node = self._admitted(secure.node_id)
+        if question.cluster_id != self._cluster_id or node is None or node.fingerprint != secure.fingerprint:
+            self.counters["rejoin_refused"] += 1
+            return Refused("unauthorized", "this node is no member of the cluster any more", ADMITTED_NOT)
+        self.counters["rejoin_handed"] += 1
+        LOG.info("%s was away while the secret was rotated, and is handed the present one", node.name)
+        return Recalled(self._store.hand_to(node))
+
+
+class Replacing(Protocol):
+    """What is done with the answer of a majority."""
+
+    def __call__(self, handed: Handed) -> Awaitable[None]: ...
+
+
+class Rejoining:
+    """Asks, when this node finds itself left behind. `refused` says, for people, that it was removed."""
+
+    def __init__(
+        self,
+        me: NodeId,
+        cluster_id: ClusterId,
+        store: KeyStore,
+        streams: Streams,
+        dialer: Dialer,
+        members: Callable[[], Mapping[NodeId, Node]],
+        replace: Replacing,
+    ) -> None:
+        self.refused = ""
+        self._me = me
+        self._cluster_id = cluster_id
+        self._store = store
+        self._streams = streams
+        self._dialer = dialer
+        self._members = members
+        self._replace = replace
+        self._said_at = float("-inf")
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await trio.sleep(LOOK_S)
+            if self._left_behind():
+                await self._round()
+
+    def _left_behind(self) -> bool:
+        members = self._members()
+        connected = sum(1 for node_id in members if node_id == self._me or self._streams.connected(node_id))
+        return bool(self._streams.estranged()) and 2 * connected <= len(members)
+
+    async def _round(self) -> None:
+        """Ask everybody who is estranged, at once."""
+        members, answers = self._members(), dict[NodeId, Handed | PeerError]()
+
+        async def ask(node: Node) -> None:
+            try:
+                answers[node.id] = await self._ask(node)
+            except PeerError as error:
+                answers[node.id] = error
+
+        async with trio.open_nursery() as nursery:
+            for node_id, _ in self._streams.estranged():
+                if node_id in members:
+                    nursery.start_soon(ask, members[node_id])
+        handed = [answer for answer in answers.values() if isinstance(answer, Handed)]
+        refusals = [str(answer) for answer in answers.values() if isinstance(answer, Unauthenticated)]
+        self.refused = refusals[0] if refusals and not handed else ""
+        chosen = believed(handed, known=len(members))
+        if self.refused:
+            self._say(self.refused)
+        elif chosen is None:
+            reasons = "; ".join(f"{members[node_id].name}: {_said(answers[node_id])}" for node_id in sorted(answers))
+            self._say(f"the secret was rotated while this node was away, and no majority hands over the present one: {reasons}")
+        elif self._store.fingerprint_of(chosen.sending) != self._store.sends:
+            await self._replace(chosen)
+            LOG.info("back: %d members handed over the secret that was brought in while this node was away", len(handed))
+            self._streams.wake_all()
+
+    async def _ask(self, node: Node) -> Handed:
+        """One member's answer. Raises `PeerError`."""
+        with trio.move_on_after(ANSWER_S):
+            secure = await self._dialer.dial(node.address, PROTOCOL_REJOIN)
+            try:
+                if (secure.node_id, secure.fingerprint) != (node.id, node.fingerprint):
+                    raise Unreachable(f"what answers at {node.address} is not {node.name}")
+                question = Recall(REJOIN_VERSION, self._me, self._cluster_id)
+                await send_body(secure.stream, codec.encode(question))
+                reply = decode_recall_reply_untrusted(await receive_body(secure.stream))
+            finally:
+                await close_now(secure.stream)
+            if isinstance(reply, Refused):
+                raise Unauthenticated(f"{reply.message}: {reply.cause}")
+            return self._store.open_handed(reply.sealed)
+        raise Unreachable(f"no answer within {ANSWER_S:g} s")
+
+    def _say(self, text: str) -> None:
+        if trio.current_time() - self._said_at >= SAY_EVERY_S:
+            self._said_at = trio.current_time()
+            LOG.warning("%s", text)
+
+
+def believed(handed: list[Handed], *, known: int) -> Handed | None:
+    """The answer whose givers are, with the one who asks, a majority of the `known` members (the asker among them). None when
+    there is none, or two: in a small cluster a removed node and a present one can weigh the same."""
+    by_secret = {answer.sending: answer for answer in handed}
+    givers = Counter(answer.sending for answer in handed)
+    majorities = [answer for secret, answer in by_secret.items() if 2 * (givers[secret] + 1) > known]
+    return majorities[0] if len(majorities) == 1 else None
+
+
+def _said(answer: Handed | PeerError) -> str:
+    return "hands over a secret" if isinstance(answer, Handed) else str(answer)
