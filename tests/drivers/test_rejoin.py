@@ -1,0 +1,269 @@
+"""Over real TLS: what a rotation does to who may connect, and how a member that missed it gets back in."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from swarm.adapters.certificates import authority_of, contexts, issue, rejoin_contexts
+from swarm.adapters.seal import open_as_node, seal_to_node
+from swarm.adapters.tcp import PeerPort, listener_port, open_listener
+from swarm.drivers.keys import KeyStore
+from swarm.drivers.link import close_now
+from swarm.drivers.rejoin import RejoinDesk, Rejoining, believed
+from swarm.drivers.streams import Streams
+from swarm.errors import Unauthenticated
+from swarm.model.ids import NodeId
+from swarm.model.node import Node
+from swarm.model.secret import Authority, Secrets
+from swarm.ports import PROTOCOL_PEER, PROTOCOL_REJOIN, SecureStream
+from swarm.wire.codec import encode
+from swarm.wire.frame import PROTOCOL_VERSION, Hello
+from swarm.wire.keys import cluster_salt
+from swarm.wire.rejoin import Handed, decode_handed_untrusted, handed_purpose
+from tests.fakes.loopback_members import CLUSTER, key_of, node_id_of, node_of
+
+SALT = cluster_salt(CLUSTER)
+SECRETS = [bytes([number]) * 32 for number in range(4)]
+AUTHORITIES = [authority_of(secret, SALT) for secret in SECRETS]
+
+
+class Held:
+    """A `KeyStore` that holds what it is given."""
+
+    def __init__(self, number: int, sending: int, accepted: tuple[int, ...] = ()) -> None:
+        self.number = number
+        self.handed = Handed(CLUSTER, SECRETS[sending], tuple(SECRETS[each] for each in accepted))
+
+    @property
+    def held(self) -> frozenset[bytes]:
+        return frozenset(self.fingerprint_of(each) for each in (self.handed.sending, *self.handed.accepted))
+
+    @property
+    def sends(self) -> bytes:
+        return self.fingerprint_of(self.handed.sending)
+
+    def fingerprint_of(self, secret: bytes) -> bytes:
+        return authority_of(secret, SALT).fingerprint
+
+    def open_copy(self, sealed: bytes, fingerprint: bytes) -> bytes | None:
+        raise AssertionError("no log here")
+
+    def open_handed(self, sealed: bytes) -> Handed:
+        plain = open_as_node(key_of(self.number), sealed, handed_purpose(CLUSTER))
+        return decode_handed_untrusted(plain, CLUSTER)
+
+    def hand_to(self, node: Node) -> bytes:
+        return seal_to_node(node.public_key, encode(self.handed), handed_purpose(CLUSTER))
+
+    async def change(self, *, add: tuple[bytes, ...] = (), send: bytes = b"", forget: tuple[bytes, ...] = ()) -> None:
+        raise AssertionError("no log here")
+
+    async def learn(self, secrets: Secrets) -> None:
+        raise AssertionError("no log here")
+
+
+class Member:
+    """A daemon's peer port: streams, and the rejoin handshake in both directions."""
+
+    def __init__(self, number: int, sending: int, *, accepted: tuple[int, ...] = (), retired: tuple[int, ...] = ()) -> None:
+        self.number, self.node_id = number, node_id_of(number)
+        self.store = Held(number, sending, accepted)
+        self.admitted: dict[NodeId, Node] = {}
+        self.port = PeerPort()
+        self.retired = retired
+        self.put_in_force()
+        hello = Hello(CLUSTER, self.node_id, PROTOCOL_VERSION, 1, 0)
+        self.streams = Streams(
+            hello=hello, dialer=self.port, admitted=self.admitted.get, rng=random.Random(number), on_stream=self.on_stream
+        )
+        store: KeyStore = self.store
+        self.desk = RejoinDesk(CLUSTER, store, self.admitted.get)
+        self.rejoining = Rejoining(
+            self.node_id, CLUSTER, store, self.streams, self.port, lambda: self.admitted, self.replace
+        )
+        self.port.handle(PROTOCOL_PEER, self.streams.accept)
+        self.port.handle(PROTOCOL_REJOIN, self.desk.accept)
+        self.connected = trio.Event()
+        self.address = ""
+
+    def put_in_force(self) -> None:
+        handed = self.store.handed
+        credentials = issue(handed.sending, SALT, self.node_id, key_of(self.number))
+        held = [authority_of(each, SALT) for each in handed.accepted]
+        self.port.use(PROTOCOL_PEER, contexts(credentials, PROTOCOL_PEER, held))
+        trusted = [*(AUTHORITIES[each] for each in self.retired), *held]
+        self.port.use(PROTOCOL_REJOIN, rejoin_contexts(credentials, PROTOCOL_REJOIN, trusted))
+
+    async def replace(self, handed: Handed) -> None:
+        self.store.handed = handed
+        self.put_in_force()
+
+    def on_stream(self, node_id: NodeId, connected: bool) -> None:
+        if connected:
+            self.connected.set()
+
+    async def serve(self, task_status: trio.TaskStatus[None]) -> None:
+        listener = await open_listener("127.0.0.1", 0)
+        self.address = f"127.0.0.1:{listener_port(listener)}"
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(functools.partial(self.port.serve, listener))
+                await nursery.start(self.streams.run)
+                task_status.started()
+        finally:
+            listener.socket.close()
+
+
+@asynccontextmanager
+async def running(*members: Member) -> AsyncIterator[trio.Nursery]:
+    """All of them, each admitted by all and dialing all."""
+    async with trio.open_nursery() as nursery:
+        for member in members:
+            await nursery.start(member.serve)
+        for member in members:
+            for other in members:
+                member.admitted[other.node_id] = node_of(other.number, other.address)
+        for member in members:
+            member.streams.set_members({other.node_id: other.address for other in members})
+        yield nursery
+        nursery.cancel_scope.cancel()
+
+
+async def estranged(member: Member, *others: Member) -> None:
+    """Wait until it knows that it is left behind."""
+    wanted = {other.node_id for other in others}
+    with trio.fail_after(10):
+        while {node_id for node_id, _ in member.streams.estranged()} != wanted:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+async def test_a_member_that_missed_three_rotations_is_handed_the_present_secret_and_connects() -> None:
+    away, one, two = Member(3, 0), Member(1, 3, retired=(0, 1, 2)), Member(2, 3, retired=(0, 1, 2))
+    async with running(away, one, two) as nursery:
+        await estranged(away, one, two)
+        nursery.start_soon(away.rejoining.run)
+        with trio.fail_after(10):
+            await away.connected.wait()
+        assert away.store.handed == Handed(CLUSTER, SECRETS[3])
+        assert away.streams.estranged() == []
+        assert one.desk.counters["rejoin_handed"] == 1
+
+
+async def test_one_that_has_the_new_secret_but_still_shows_the_retired_one_comes_back_too() -> None:
+    away, one = Member(3, 0, accepted=(1,)), Member(1, 1, retired=(0,))
+    async with running(away, one) as nursery:
+        await estranged(away, one)
+        nursery.start_soon(away.rejoining.run)
+        with trio.fail_after(10):
+            await away.connected.wait()
+        assert away.store.handed == Handed(CLUSTER, SECRETS[1])
+
+
+async def test_a_removed_node_with_its_old_folder_is_refused_and_told_why() -> None:
+    removed, one, two = Member(3, 0), Member(1, 1, retired=(0,)), Member(2, 1, retired=(0,))
+    async with running(removed, one, two):
+        for member in (one, two):
+            del member.admitted[removed.node_id]
+            member.streams.recheck()
+        await estranged(removed, one, two)
+        await removed.rejoining._round()
+        assert "was removed" in removed.rejoining.refused
+        assert removed.store.handed.sending == SECRETS[0]
+        assert one.desk.counters == {"rejoin_refused": 1}
+
+
+async def test_another_key_under_a_members_id_is_refused() -> None:
+    """A former member has a retired authority's key: it can sign itself a certificate in anybody's name."""
+    forger, one = Member(3, 0), Member(1, 1, retired=(0,))
+    async with running(forger, one):
+        one.admitted[forger.node_id] = node_of(3, forger.address, key_number=4)
+        await estranged(forger, one)
+        await forger.rejoining._round()
+        assert one.desk.counters == {"rejoin_refused": 1}
+
+
+async def test_a_certificate_of_an_authority_the_cluster_never_had_ends_in_the_handshake() -> None:
+    stranger, one = Member(3, 2), Member(1, 1, retired=(0,))
+    async with running(stranger, one):
+        await estranged(stranger, one)
+        await stranger.rejoining._round()
+        assert stranger.store.handed.sending == SECRETS[2]
+        assert one.desk.counters == {} and one.port.counters["unauthenticated"]
+
+
+async def test_the_answer_of_a_minority_is_not_believed() -> None:
+    """Of five members one that was removed hands over a secret of its own; the others are out of reach."""
+    away, liar = Member(3, 0), Member(1, 2, retired=(0,))
+    async with running(away, liar):
+        for number in (4, 5, 6):
+            away.admitted[node_id_of(number)] = node_of(number)
+        await estranged(away, liar)
+        await away.rejoining._round()
+        assert liar.desk.counters["rejoin_handed"] == 1
+        assert away.store.handed.sending == SECRETS[0]
+
+
+def test_only_one_majority_is_believed() -> None:
+    true, false = Handed(CLUSTER, SECRETS[1]), Handed(CLUSTER, SECRETS[2])
+    assert believed([true, true, false], known=5) == true
+    assert believed([true], known=2) == true
+    assert believed([true], known=4) is None
+    assert believed([true, false], known=3) is None
+    assert believed([], known=1) is None
+
+
+async def dials(one: PeerPort, other: PeerPort) -> str:
+    """One handshake to its end, and what came of it at the dialer: `connected` or `refused`."""
+    listener, came_of_it = await open_listener("127.0.0.1", 0), "connected"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(functools.partial(other.serve, listener))
+        try:
+            secure = await one.dial(f"127.0.0.1:{listener_port(listener)}", PROTOCOL_PEER)
+            try:
+                await secure.stream.receive_some()
+            finally:
+                await trio.aclose_forcefully(secure.stream)
+        except (Unauthenticated, trio.BrokenResourceError):
+            came_of_it = "refused"
+        nursery.cancel_scope.cancel()
+    listener.socket.close()
+    return came_of_it
+
+
+def port_of(number: int, sending: int, accepted: tuple[int, ...] = ()) -> PeerPort:
+    port = PeerPort()
+    credentials = issue(SECRETS[sending], SALT, node_id_of(number), key_of(number))
+    port.use(PROTOCOL_PEER, contexts(credentials, PROTOCOL_PEER, [AUTHORITIES[each] for each in accepted]))
+
+    async def close(secure: SecureStream) -> None:
+        await secure.stream.send_all(b"welcome")
+        await close_now(secure.stream)
+
+    port.handle(PROTOCOL_PEER, close)
+    return port
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [((0, (1,)), (0, (1,))), ((1, (0,)), (0, (1,))), ((0, (1,)), (1, (0,))), ((1, (0,)), (1,)), ((1,), (1, (0,)))],
+)
+async def test_members_in_neighbouring_steps_of_a_rotation_connect(mine: tuple, theirs: tuple) -> None:  # type: ignore[type-arg]
+    assert await dials(port_of(1, *mine), port_of(2, *theirs)) == "connected"
+
+
+async def test_after_retirement_the_old_authority_is_refused_in_both_directions() -> None:
+    for mine, theirs in ((0, 1), (1, 0)):
+        assert await dials(port_of(1, mine), port_of(2, theirs)) == "refused"
+
+
+def test_an_authority_is_public_and_the_same_for_everybody_but_for_its_signature() -> None:
+    again: Authority = authority_of(SECRETS[0], SALT)
+    assert again.fingerprint == AUTHORITIES[0].fingerprint
+    assert SECRETS[0] not in again.certificate
