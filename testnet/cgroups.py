@@ -88,6 +88,19 @@ def join_command(layout: Layout, host: int, leaf: str = "") -> str:
     return " ".join(f"echo $$ > {file};" for file in files)
 
 
+def move(layout: Layout, host: int, leaf: str, pids: list[int]) -> None:
+    """Put processes into another leaf of the host, made if it is not there; what they start from then on follows."""
+    for tree in hierarchies():
+        folder = tree.path / layout.cgroup / f"h{host}"
+        (folder / leaf).mkdir(exist_ok=True)
+        prepare_child(tree, folder, folder / leaf)
+        for pid in pids:
+            try:
+                (folder / leaf / "cgroup.procs").write_text(str(pid))
+            except ProcessLookupError:
+                continue  # it ended in between
+
+
 def remove(layout: Layout, host: int) -> None:
     """Remove the host's cgroups, once its processes are gone."""
     for folder in host_folders(layout, host):

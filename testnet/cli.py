@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     measured.add_argument("--runs", type=int, metavar="N", help="how often each is repeated")
     gossip = commands.add_parser("bench-membership", help="measure membership, simulated and real; writes its page")
     gossip.add_argument("names", nargs="+", choices=[*membership.MEASUREMENTS, membership.PAGE], metavar="NAME")
-    gossip.add_argument("--runs", type=int, metavar="N", help="how often each is repeated")
+    gossip.add_argument("--runs", "--minutes", dest="runs", type=int, metavar="N",
+                        help="how often each is repeated; for `load`: how many minutes each load lasts")  # fmt: skip
+    gossip.add_argument("--print", dest="keep", action="store_false", help="print what was found, and write nothing")
     swarm = commands.add_parser("swarm", help="run `swarm ARGS` on a host")
     swarm.add_argument("host", type=int)
     swarm.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -97,7 +99,7 @@ def run(chosen: argparse.Namespace) -> int:
         case "bench":
             return bench.run(only=chosen.only, runs=chosen.runs)
         case "bench-membership":
-            return membership.run(chosen.names, runs=chosen.runs)
+            return membership.run(chosen.names, runs=chosen.runs, keep=chosen.keep)
         case "swarm":
             enter(Testnet.attach(), chosen.host, [str(SWARM), *chosen.arguments])
         case "exec":

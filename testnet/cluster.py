@@ -253,9 +253,9 @@ class Testnet:
 
     # Breaking and mending
 
-    def kill(self, number: int) -> None:
-        """A power cut: everything on the host is gone at once, and nothing answers for it."""
-        faults.kill(self, number)
+    def kill(self, number: int) -> float:
+        """A power cut: everything on the host is gone at once, and nothing answers for it. When it began, in seconds UTC."""
+        return faults.kill(self, number)
 
     def revive(self, number: int, *, wait: bool = True) -> None:
         """Boot a dead host on the data it had; its daemon starts again if it had one."""

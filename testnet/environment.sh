@@ -22,6 +22,17 @@ engine_version() {
     esac
 }
 
+# The releases of what membership is measured beside and under, as Debian has them.
+peer_version() {
+    case $1:$2 in
+        bookworm:serf) echo '0.9.4*' ;;
+        bookworm:stress-ng) echo '0.15.*' ;;
+        trixie:serf) echo '0.10.1*' ;;
+        trixie:stress-ng) echo '0.19.*' ;;
+        *) return 1 ;;
+    esac
+}
+
 # install_packages WHY PACKAGE...: with apt as root on a known Debian; says what to install otherwise.
 install_packages() {
     local why=$1
@@ -67,6 +78,17 @@ ensure_host_tools() {
     fi
     [ "$(id -u)" = 0 ] || fail "emulated hosts need root: network namespaces, mounts and cgroups" \
         "run this with sudo, or use your own Docker: ./testnet/run up --engine shared"
+}
+
+# ensure_peers PROGRAM...: programs that only one measurement needs, named as their packages are.
+ensure_peers() {
+    local wanted=() program codename version
+    codename=$(. /etc/os-release 2> /dev/null && echo "${VERSION_CODENAME:-}") || true
+    for program in "$@"; do
+        command -v "$program" > /dev/null && continue
+        version=$(peer_version "$codename" "$program") && wanted+=("$program=$version") || wanted+=("$program")
+    done
+    [ ${#wanted[@]} -eq 0 ] || install_packages "this measurement needs programs that are missing" "${wanted[@]}"
 }
 
 ensure_image_tools() {

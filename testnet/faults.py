@@ -13,6 +13,7 @@ with none of its own incoming cuts forgotten (they live in the network namespace
 from __future__ import annotations
 
 import signal
+import time
 from typing import TYPE_CHECKING
 
 from testnet import cgroups, network, shared, state
@@ -24,15 +25,17 @@ if TYPE_CHECKING:
     from testnet.cluster import Testnet
 
 
-def kill(net: Testnet, number: int) -> None:
+def kill(net: Testnet, number: int) -> float:
     if not net.alive(number):
         raise TestnetError(f"host {number} is dead already: `./testnet/run revive {number}` brings it back")
     if net.record.engine == "shared":
+        ended_utc = time.time()
         net.crash_daemon(number)
         shared.kill_containers(net.layout, net.record, number)
-        return
+        return ended_utc
     init = net.init(number)
     doomed = processes_of_host(init)
+    ended_utc = time.time()
     network.set_link(net.layout, number, up=False)
     cgroups.thaw(net.layout, number)  # a version 1 freezer holds SIGKILL back
     init.kill()
@@ -44,6 +47,7 @@ def kill(net: Testnet, number: int) -> None:
     cgroups.remove(net.layout, number)
     with state.editing(net.layout) as record:
         record.hosts[number].frozen = False
+    return ended_utc
 
 
 def revive(net: Testnet, number: int, *, wait: bool) -> None:

@@ -96,13 +96,18 @@ def leader_of(rows: list[dict[str, Any]]) -> int | None:
 
 
 def settled(rows: list[dict[str, Any]], count: int) -> bool:
-    """All alive with their engines, nobody judged or draining, one leader, three voters (two nodes: one)."""
+    """All alive with their engines, nobody judged or draining, one leader, all the voters that so many nodes have."""
     whole = [
         row for row in rows
         if row["status"] == "alive" and row["engine"] == "up" and row["verdict"] == "alive" and row["availability"] == "active"
     ]  # fmt: skip
     voters = sum(row["role"] == "voter" for row in rows)
-    return len(whole) == count and leader_of(rows) is not None and voters == (3 if count >= 3 else 1)
+    return len(whole) == count and leader_of(rows) is not None and voters == voters_of(count)
+
+
+def voters_of(count: int) -> int:
+    """How many voters a cluster of so many nodes comes to have."""
+    return 1 if count < 3 else 3 if count < 7 else 5
 
 
 def wait_settled(net: Testnet, *, timeout_s: float = 60.0) -> int:

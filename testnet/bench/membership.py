@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from testnet.bench import membership_page
+from testnet.bench import daemon_kill, load, membership_page, pauses, power_cut
 from testnet.bench.figures import Section
 
 
@@ -22,15 +22,22 @@ class Measurement:
 
 
 SIMULATED: dict[str, Measurement] = {}
-REAL: dict[str, Measurement] = {}
+REAL: dict[str, Measurement] = {
+    "power-cut-3": Measurement(power_cut.measured(3), 20),
+    "power-cut-10": Measurement(power_cut.measured(10), 20),
+    "power-cut-30": Measurement(power_cut.measured(30), 20),
+    "daemon-kill": Measurement(daemon_kill.measure, 12),
+    "load": Measurement(load.measure, 10),
+    "pauses": Measurement(pauses.measure, 10),
+}
 """With daemons on emulated hosts, as root."""
 MEASUREMENTS = SIMULATED | REAL
 PAGE = "page"
 """In place of a name: write the page from the results there are."""
 
 
-def run(names: list[str], *, runs: int | None = None) -> int:
-    """Measure these, in order, and write each one's results as soon as it is over. A TestnetError says what could not be."""
+def run(names: list[str], *, runs: int | None = None, keep: bool = True) -> int:
+    """Measure these, in order, and `keep` each one's results as soon as it is over. A TestnetError says what could not be."""
     for name in names:
         if name == PAGE:
             membership_page.PAGE.write_text(membership_page.render())
@@ -38,6 +45,7 @@ def run(names: list[str], *, runs: int | None = None) -> int:
         measurement, began = MEASUREMENTS[name], time.monotonic()
         section = measurement.measure(runs or measurement.runs)
         command = f"./testnet/run bench-membership {name}" + (f" --runs {runs}" if runs else "")
-        membership_page.record(name, section, command)
+        if keep:
+            membership_page.record(name, section, command)
         print(f"{section.markdown()}\n\nafter {time.monotonic() - began:.0f} s", flush=True)
     return 0

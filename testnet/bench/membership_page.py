@@ -28,12 +28,14 @@ ORDER = (
     "bytes",
     "scale",
     "false-deaths",
-    "power-cut",
+    "power-cut-3",
+    "power-cut-10",
+    "power-cut-30",
     "daemon-kill",
     "load",
     "pauses",
     "split",
-    "idle",
+    "idle-30",
     "mutated-packets",
 )
 """Sections stand in this order; others follow by name."""
