@@ -40,13 +40,15 @@ class Belief:
 
     @property
     def kind(self) -> str:
-        """What a death was put down to; the status alone otherwise."""
+        """What a death was put down to, weighed as `swarm/membership/evidence.py` does; the status alone otherwise."""
         if self.status != "dead":
             return self.status
         said = self.evidence
-        if "SYN-ACK" in said or "no route" in said or "silent (" in said:
-            return "dead: host silent"
-        return "dead: daemon gone" if "refuses" in said else "dead: daemon stalled"
+        if "accepts" in said or "stalled" in said:
+            return "dead: daemon stalled"
+        if "refuses" in said:
+            return "dead: daemon gone"
+        return "dead: host silent" if "SYN-ACK" in said or "no route" in said or "silent" in said else "dead: daemon stalled"
 
 
 class Logs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -107,9 +107,15 @@ class FedGossip:
         self.socket = FedSocket()
         self.bytes_received = 0
         self._clock = clock
+        self._sealer = sealer or sealer_of(me)
         connects = _Connects(random.Random(seed))
-        self.gossip = Gossip(self.core, self.socket, connects, _Peers(), _VirtualClock(), sealer or sealer_of(me))
+        self.gossip = Gossip(self.core, self.socket, connects, _Peers(), _VirtualClock(), self._sealer)
         self.gossip.set_admitted(admitted(who))
+
+    def prove(self, seals: Mapping[NodeId, Sealer]) -> None:
+        """As these members' streams would tell: where their counters stand now."""
+        for node_id, sealer in seals.items():
+            self._sealer.prove(node_id, sealer.counter)
 
     async def feed(self, packets: Iterable[tuple[bytes, tuple[str, int]]]) -> Counter[str]:
         """Hand these over, in batches as a busy socket would, and say what was counted meanwhile."""

@@ -28,6 +28,7 @@ Datagram = tuple[bytes, tuple[str, int]]
 LIFE = 1_000
 GROWTH_OBJECTS_MAX = 2_000
 GROWTH_KIB_MAX = 4_096
+"""Between a look after the first quarter of the packets to one receiver and a look after all of them."""
 STRANGER = ("10.255.9.9", 4747)
 
 
@@ -115,8 +116,9 @@ KINDS: dict[str, Maker] = {"mutated before sealing": mutate_before, "mutated aft
 def feed_mutated(count: int, *, seed: int = 1) -> Outcome:
     """`count` packets, half of each kind. Whatever would end a daemon ends this, as an exception.
 
-    Four fifths go to receivers that live for `LIFE` packets each: a mutated packet that raises a member's generation makes all that
-    it says later old, so a receiver that lived on would soon do nothing but drop. The rest goes to one receiver, to see whether it grows.
+    Four fifths go to receivers that live for `LIFE` packets each: a mutated packet that raises a member's generation makes all
+    that it says later old, so a receiver that lived on would soon do nothing but drop. The rest goes to one that does live on, to
+    see whether it grows.
     """
     clock = trio.testing.MockClock()
 
@@ -126,11 +128,14 @@ def feed_mutated(count: int, *, seed: int = 1) -> Outcome:
         for what, make in KINDS.items():
             fed = Fed(what)
             for life in range(count * 2 // 5 // LIFE):
+                seals = sealed_by(who)
                 async with fed_gossip(who, clock=clock, seed=seed + life) as receiver:
-                    await fed.add(receiver, make(mutator, sealed_by(who), LIFE), LIFE)
+                    receiver.prove(seals)
+                    await fed.add(receiver, make(mutator, seals, LIFE), LIFE)
             outcome.mutated.append(fed)
         seals, left = sealed_by(who), count // 10
         async with fed_gossip(who, clock=clock, seed=seed) as receiver:
+            receiver.prove(seals)
             looks = []
             for quarter in (4, 2, 4):
                 looks.append(_look(receiver))
@@ -173,27 +178,30 @@ def replay_all(*, seed: int = 1) -> list[Replay]:
         who = members()
         plains = recorded(who, seed=seed)
         seals = sealed_by(who)
-        recording = [(seals[plain.sender].seal(plain.sender, plain.content), STRANGER) for plain in plains]
         me, found = who[0], []
         async with fed_gossip(who, clock=clock) as same:
+            same.prove(seals)
+            recording = [(seals[plain.sender].seal(plain.sender, plain.content), STRANGER) for plain in plains]
             await same.feed(recording)
             found.append(await _replay(same, "to the same life", recording, who, seals))
             later = [replace(member, generation=2) for member in who]
             reborn = sealed_by(later)
-            await same.feed(_alive(later, reborn))
+            same.prove(reborn)
             found.append(await _replay(same, "of members that have restarted since", recording, later, reborn))
-        again = replace(me, generation=2)
-        async with fed_gossip([again, *who[1:]], clock=clock) as fresh:
+        again = [replace(me, generation=2), *who[1:]]
+        async with fed_gossip(again, clock=clock) as fresh:
             found.append(await _replay(fresh, "to a receiver that has just restarted", recording, who, seals))
-        async with fed_gossip([again, *who[1:]], clock=clock) as heard:
-            await heard.feed(_alive(who, seals))
-            found.append(await _replay(heard, "to a restarted receiver that has heard of everybody", recording, who, seals))
+        async with fed_gossip(again, clock=clock) as heard:
+            heard.prove(seals)
+            found.append(await _replay(heard, "to a restarted receiver that all streams have reached", recording, who, seals))
         theirs = {member.node_id: sealer_of(member, cluster=OTHER_CLUSTER) for member in who[1:]}
         async with fed_gossip(who, clock=clock, sealer=sealer_of(me, cluster=OTHER_CLUSTER)) as other:
+            other.prove(theirs)
             found.append(await _replay(other, "to another cluster of the same token", recording, who, theirs))
         key = gossip_key(SECRET, CLUSTER)
         forced = {member.node_id: sealer_of(member, cluster=OTHER_CLUSTER, key=key) for member in who[1:]}
         async with fed_gossip(who, clock=clock, sealer=sealer_of(me, cluster=OTHER_CLUSTER, key=key)) as other:
+            other.prove(forced)
             found.append(await _replay(other, "to another cluster that has the same key", recording, who, forced))
         return found
 
@@ -204,6 +212,7 @@ async def _replay(
     fed: FedGossip, what: str, recording: list[Datagram], who: list[Member], seals: dict[NodeId, Sealer]
 ) -> Replay:
     counted = await fed.feed(recording)
+    fed.prove(seals)
     await fed.feed(_alive(who, seals))
     views = fed.gossip.members()
     not_alive = [f"{view.name} {view.status}" for view in views.values() if view.status is not MemberStatus.ALIVE]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from testnet.bench import daemon_kill, load, membership_page, pauses, power_cut
+from testnet.bench import daemon_kill, load, many_idle, membership_page, mutated_packets, pauses, power_cut
 from testnet.bench.figures import Section
 
 
@@ -29,6 +29,8 @@ REAL: dict[str, Measurement] = {
     "daemon-kill": Measurement(daemon_kill.measure, 12),
     "load": Measurement(load.measure, 10),
     "pauses": Measurement(pauses.measure, 10),
+    "idle-30": Measurement(many_idle.measure, 3),
+    "mutated-packets": Measurement(mutated_packets.measure, 1),
 }
 """With daemons on emulated hosts, as root."""
 MEASUREMENTS = SIMULATED | REAL

@@ -146,7 +146,13 @@ class Mutator:
         return Plain(chosen.sender, content[:PLAINTEXT_BYTES_MAX])
 
     def sealed(self, packet: bytes, other: bytes) -> bytes:
-        """One that a stranger made of sealed packets: touched, with parts of another, or not one at all."""
+        """One that a stranger made of sealed packets: touched, with parts of another, or not one at all; never the same."""
+        made = packet
+        while made == packet:
+            made = self._forged(packet, other)
+        return made
+
+    def _forged(self, packet: bytes, other: bytes) -> bytes:
         turn = self.rng.random()
         if turn < 0.6:
             return bytes(self.rng.choice(self._on_bytes)(bytearray(packet)))
