@@ -1,12 +1,14 @@
 """`/v1/events`: what the log decided, numbered by index so that a stream resumes where it broke off; and what gossip sees here.
 
 A page (JSON) or a stream (server-sent events). A stream's `id` is a log index, given with the last event of its entry only: who
-resumes after it misses nothing and gets nothing twice. Gossip's events carry no id: they are this node's own observations.
+resumes after it misses nothing and gets nothing twice. Gossip's events are this node's own observations: they carry no id and no
+index, and stand among the log's by time. Who resumes after an index gets those again that came after that entry.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import heapq
+from collections.abc import AsyncGenerator, Iterable, Iterator
 
 import trio
 from starlette.requests import Request
@@ -14,72 +16,104 @@ from starlette.responses import Response
 
 from swarm.api.calls import Api, freshen, json_answer
 from swarm.api.streamed import SSE, Streamed, sse
-from swarm.model.ids import NodeId
-from swarm.model.liveness import MemberStatus
-from swarm.model.outcome import Event, EventPage
+from swarm.model.liveness import StatusChange
+from swarm.model.outcome import Event
 from swarm.schema.request import read_number
-from swarm.schema.shapes import event_object
+from swarm.schema.shapes import change_object, event_object
 
 PAGE_EVENTS_MAX = 10_000
 LOOK_S = 0.5
-"""How often a stream looks at gossip's view, which has no index to wait for."""
+"""How often a stream looks at gossip's history, which has no index to wait for."""
+
+Told = Event | StatusChange
 
 
 async def get_events(api: Api, request: Request) -> Response:
-    """GET /v1/events?since=INDEX&tail=N&task=ID&node=ID&follow=1 (or Accept: text/event-stream; Last-Event-ID resumes)."""
+    """GET /v1/events?since=INDEX&tail=N&task=ID&node=ID&members=0&follow=1 (or Accept: text/event-stream; Last-Event-ID
+    resumes). Log events have an index; what gossip sees here (left out with members=0) has none."""
     query = request.query_params
     follow = query.get("follow") in ("1", "true") or SSE in request.headers.get("accept", "")
     last = request.headers.get("last-event-id") or query.get("since", "0")
     since = int(read_number(last, field="since", low=0, high=1e15))
     tail = int(read_number(query.get("tail", str(PAGE_EVENTS_MAX)), field="tail", low=0, high=PAGE_EVENTS_MAX))
-    subject = query.get("task") or query.get("node") or ""
+    chosen = Chosen(api, query.get("task") or query.get("node") or "", query.get("members") not in ("0", "false"))
     headers = await freshen(api, request)
-    page = api.face.events(since)
-    chosen = [event for event in page.events if not subject or subject in event.subjects]
-    chosen = chosen[max(len(chosen) - tail, 0) :]
+    told = chosen.first(since, tail)
     if not follow:
-        return json_answer([event_object(event) for event in chosen], headers=headers)
-    return Streamed(api, _stream(api, chosen, page, subject), media_type=SSE, headers=headers)
+        return json_answer([chosen.shape(each) for each in told], headers=headers)
+    return Streamed(api, _stream(api, chosen, told), media_type=SSE, headers=headers)
 
 
-async def _stream(api: Api, first: list[Event], page: EventPage, subject: str) -> AsyncGenerator[bytes, None]:
+class Chosen:
+    """What one reader wants of the two sources, and how far it has got in each."""
+
+    def __init__(self, api: Api, subject: str, with_members: bool) -> None:
+        self._face = api.face
+        self._subject = subject
+        self._with_members = with_members
+        self._name = next((n.name for n in [api.face.catalog.nodes.get(api.face.node_id)] if n is not None), api.face.node_id)
+        self.cursor = 0
+        """Log events up to this index were given."""
+        self._number = 0
+        self.complete = True
+
+    def first(self, since: int, tail: int) -> list[Told]:
+        """Where a reader begins: what there is after `since`, the last `tail` of it."""
+        self.cursor = since
+        after_utc = self._time_of(since) if since else 0.0
+        told = [each for each in self.more() if isinstance(each, Event) or each.time_utc > after_utc]
+        self.cursor = min(self.cursor, self._face.consensus().applied_index)  # an index that is yet to come is no place to wait
+        return told[max(len(told) - tail, 0) :]
+
+    def more(self) -> list[Told]:
+        """What came since the last call, merged by time; the log's events keep their order."""
+        page = self._face.events(self.cursor)
+        self.complete = page.complete
+        # At least what was waited for: an entry may have no events, and must not be waited for again.
+        self.cursor = max(self.cursor, page.last_index, self._face.consensus().applied_index if not page.events else 0)
+        changes = self._face.status_changes(self._number) if self._with_members else ()
+        if changes:
+            self._number = changes[-1].number
+        log: Iterator[Told] = (event for event in page.events if not self._subject or self._subject in event.subjects)
+        seen: Iterator[Told] = (change for change in changes if self._subject in ("", change.subject))
+        return list(heapq.merge(log, seen, key=_time))
+
+    def shape(self, told: Told) -> dict[str, object]:
+        """As JSON."""
+        return event_object(told) if isinstance(told, Event) else change_object(told, self._name)
+
+    def _time_of(self, index: int) -> float:
+        """When the newest event at or before this index was; 0 when it is not kept any more. O(events kept)."""
+        return max((event.time_utc for event in self._face.events(0).events if event.index <= index), default=0.0)
+
+
+def _time(told: Told) -> float:
+    return told.time_utc
+
+
+async def _stream(api: Api, chosen: Chosen, first: list[Told]) -> AsyncGenerator[bytes, None]:
     """`log` events, `member` events, and `gap` when older events than are kept were asked for."""
-    if not page.complete:
+    if not chosen.complete:
         yield sse("gap", {"text": "older events are gone; list again"})
-    for chunk in _numbered(first):
+    for chunk in _chunks(chosen, first):
         yield chunk
-    cursor, statuses = page.last_index, _statuses(api)
     while True:
         with trio.move_on_after(LOOK_S):
-            await api.face.wait_applied(cursor + 1)
-        page = api.face.events(cursor)
-        if not page.complete:
+            await api.face.wait_applied(chosen.cursor + 1)
+        told = chosen.more()
+        if not chosen.complete:
             yield sse("gap", {"text": "this reader was too slow; list again"})
-        for chunk in _numbered([event for event in page.events if not subject or subject in event.subjects]):
+        for chunk in _chunks(chosen, told):
             yield chunk
-        # At least what was waited for: an entry may have no events, and must not be waited for again.
-        cursor = max(cursor, page.last_index, api.face.consensus().applied_index if not page.events else 0)
-        seen = _statuses(api)
-        for node_id, status in seen.items():
-            if statuses.get(node_id) is not status and (not subject or subject == node_id):
-                yield sse("member", _member_event(api, node_id, status))
-        statuses = seen
 
 
-def _numbered(events: list[Event]) -> list[bytes]:
-    """Events as chunks, the id on the last of each index."""
-    last_of = {event.index: place for place, event in enumerate(events)}
+def _chunks(chosen: Chosen, told: Iterable[Told]) -> list[bytes]:
+    """Events as chunks, the id on the last log event of each index."""
+    listed = list(told)
+    last_of = {each.index: place for place, each in enumerate(listed) if isinstance(each, Event)}
     return [
-        sse("log", event_object(event), event_id=event.index if last_of[event.index] == place else None)
-        for place, event in enumerate(events)
+        sse("log", chosen.shape(each), event_id=each.index if last_of[each.index] == place else None)
+        if isinstance(each, Event)
+        else sse("member", chosen.shape(each))
+        for place, each in enumerate(listed)
     ]
-
-
-def _statuses(api: Api) -> dict[NodeId, MemberStatus]:
-    return {node_id: member.status for node_id, member in api.face.members().items()}
-
-
-def _member_event(api: Api, node_id: NodeId, status: MemberStatus) -> dict[str, object]:
-    member = api.face.members()[node_id]
-    text = f"{member.name} is {status.value}, as this node sees it" + (f": {member.evidence}" if member.evidence else "")
-    return {"kind": "member.status", "node_id": node_id, "status": status.value, "text": text}

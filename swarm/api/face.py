@@ -7,14 +7,14 @@ and cheap (the mappings are the catalog's own, read-only, good until the next aw
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from swarm.model.assignment import Assignment
 from swarm.model.command import RotateSecret
 from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
-from swarm.model.liveness import EngineState, MemberView
+from swarm.model.liveness import EngineState, MemberStatus, MemberView, StatusChange
 from swarm.model.node import Node
 from swarm.model.outcome import Applied, EventPage
 from swarm.model.resources import Resources
@@ -91,6 +91,31 @@ class LogChunk:
     data: bytes
 
 
+class MeasuredRead(Protocol):
+    """What one member has measured to another."""
+
+    @property
+    def node_id(self) -> NodeId: ...
+    @property
+    def rtt_s(self) -> float:
+        """0 when nothing."""
+
+    @property
+    def status(self) -> MemberStatus:
+        """What the observer believes of it."""
+
+
+class RoundTripRead(Protocol):
+    """One observer's measurements, or the reason why there are none."""
+
+    @property
+    def observer(self) -> NodeId: ...
+    @property
+    def measured(self) -> Sequence[MeasuredRead]: ...
+    @property
+    def reason(self) -> str: ...
+
+
 class NodeFace(Protocol):
     """The node, seen from its API."""
 
@@ -102,6 +127,21 @@ class NodeFace(Protocol):
 
     def members(self) -> Mapping[NodeId, MemberView]:
         """Gossip's view from here, this node included."""
+
+    def now(self) -> float:
+        """CLOCK_BOOTTIME of this host, in which the times of `members` are."""
+
+    def health_score(self) -> int:
+        """This node's own local health: 0 is well."""
+
+    def status_changes(self, after: int) -> Sequence[StatusChange]:
+        """What gossip here has changed its mind about, with numbers above `after`, oldest first; the last 1,000 are kept."""
+
+    def counted_about(self, node_id: NodeId) -> Mapping[str, int]:
+        """Suspicions and deaths of one member by outcome, as gossip here counted them since the start."""
+
+    async def round_trips(self) -> Sequence[RoundTripRead]:
+        """Every member's measured round trips to every other, collected anew. Takes at most about two seconds; never raises."""
 
     def refusals(self) -> list[str]:
         """Members that refuse this node (removed, another key, another cluster), each with why, in words."""

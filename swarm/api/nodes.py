@@ -36,6 +36,7 @@ def node_rows(api: Api, nodes: list[Node]) -> list[Shape]:
             node, members.get(node.id), self_id=face.node_id, leader_id=consensus.leader_id, voters=consensus.voters,
             engine=own_engine if node.id == face.node_id else engine_of(members.get(node.id)),
             reserved=face.catalog.reserved.get(node.id, Resources()), tasks=len(face.catalog.by_node.get(node.id, ())),
+            now=face.now(), own_health=face.health_score(),
         )
         for node in nodes
     ]  # fmt: skip
@@ -56,7 +57,7 @@ def node_answer(api: Api, node_id: NodeId, headers: dict[str, str] | None = None
     newest = max((m.last_contact for m in face.members().values()), default=0.0)
     age = round(newest - member.last_contact, 3) if member is not None and member.last_contact else None
     row = node_rows(api, [node])[0]
-    extra = {"contact_behind_s": age}
+    extra = {"contact_behind_s": age, "counted": dict(face.counted_about(node_id))}
     if node_id == face.node_id:
         row["engine_detail"] = face.engine_state()[1]
     return json_answer(node_detail(row, node, member, extra), headers=headers)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from swarm.api import cluster, events, nodes, secret, tasks
+from swarm.api import cluster, events, nodes, secret, seen, tasks
 from swarm.api.calls import Api, Handler, endpoint, error_answer, json_answer
 from swarm.errors import OperatorError
 from swarm.schema.openapi import openapi_document
@@ -43,6 +43,8 @@ ROUTES = (
     Entrance("POST", "/v1/nodes/{ref}/confirm-dead", nodes.confirm_dead),
     Entrance("GET", "/v1/secret", secret.get_secret),
     Entrance("POST", "/v1/secret/rotate", secret.rotate_secret),
+    Entrance("GET", "/v1/rtt", seen.get_round_trips),
+    Entrance("GET", "/v1/counters", seen.get_counters),
     Entrance("GET", "/v1/status", cluster.get_status),
     Entrance("GET", "/v1/events", events.get_events),
     Entrance("GET", "/v1/tokens", cluster.list_tokens),

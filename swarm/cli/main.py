@@ -39,6 +39,7 @@ node = LazyGroup(
     lazy={
         "ls": (_NODE, "ls", "List nodes."),
         "inspect": (_NODE, "inspect", "Everything about a node."),
+        "rtt": ("swarm.cli.seen", "rtt", "Round trips between all nodes, as a matrix."),
         "drain": (_NODE, "drain", "Move a node's tasks to others, and give it no new ones."),
         "activate": (_NODE, "activate", "Let a drained node take work again."),
         "label": (_NODE, "label", "Set or remove a node's labels."),
@@ -69,7 +70,7 @@ swarm = LazyGroup(
         "task": ("swarm.cli.main", "task", "Run, list, inspect, follow, stop and remove tasks."),
         "node": ("swarm.cli.main", "node", "List, inspect, drain, label and remove nodes."),
         "status": (_CLUSTER, "status", "Who leads, which nodes may fail now, and what is wrong."),
-        "events": ("swarm.cli.events", "events", "What the cluster decided; -f goes on."),
+        "events": ("swarm.cli.events", "events", "What the cluster decided and the node asked sees; -f goes on."),
         "token": ("swarm.cli.main", "token", "Show or make join tokens and API tokens."),
         "secret": ("swarm.cli.main", "secret", "Rotate the cluster's secret, and see how far that is."),
         "down": ("swarm.cli.down", "down", "End this host's daemon; containers run on unless --drain."),

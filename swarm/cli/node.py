@@ -36,14 +36,43 @@ def ls(output: str, socket_path: str, address: str) -> None:
     if output == "json":
         print_json(answer.content)
     else:
-        titles = ["ID", "NAME", "ADDRESS", "STATUS", "ROLE", "LEADER", "ENGINE", "AVAILABILITY", "TASKS"]
+        titles = ["ID", "NAME", "ADDRESS", "STATUS", "CONTACT", "RTT", "HEALTH"]
+        titles += ["ROLE", "LEADER", "ENGINE", "AVAILABILITY", "TASKS"]
         print_table(titles, [row(each) for each in answer.content])
 
 
 def row(node: dict[str, Any]) -> list[str]:
     """One line of `node ls`."""
-    start = [node["id"][:ID_SHOWN], node["name"], node["address"], node["status"], node["role"]]
-    return [*start, "leader" if node["leader"] else "-", node["engine"], node["availability"], str(node["tasks"])]
+    start = [node["id"][:ID_SHOWN], node["name"], node["address"], node["status"], shown_contact(node)]
+    start += [shown_ms(node["rtt_ms"]) or "-", shown_health(node), node["role"], "leader" if node["leader"] else "-"]
+    return [*start, node["engine"], node["availability"], str(node["tasks"])]
+
+
+def shown_contact(node: dict[str, Any]) -> str:
+    """How long ago it last answered the node asked."""
+    age_ms = node["last_contact_ms"]
+    if age_ms is None:
+        return "never"
+    if node["last_contact_ms"] == 0 and node["rtt_ms"] is None:
+        return "self"
+    for unit, size_ms, most in (("ms", 1, 1000), ("s", 1000, 120), ("min", 60_000, 120), ("h", 3_600_000, 48)):
+        if age_ms < most * size_ms:
+            return f"{age_ms / size_ms:.0f} {unit} ago" if unit != "s" else f"{age_ms / size_ms:.1f} s ago"
+    return f"{age_ms / 86_400_000:.0f} d ago"
+
+
+def shown_ms(milliseconds: float | None) -> str:
+    """A round trip."""
+    if milliseconds is None:
+        return ""
+    return f"{milliseconds:.2f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"
+
+
+def shown_health(node: dict[str, Any]) -> str:
+    """What it says of itself: well, or by how many steps it distrusts itself."""
+    if node["health"] is None or node["status"] in ("dead", "left"):
+        return "-"
+    return "well" if node["health"] == 0 else f"poor ({node['health']})"
 
 
 @click.command()
@@ -54,22 +83,30 @@ def inspect(node: str, output: str, socket_path: str, address: str) -> None:
     """Everything about NODE (its name, id, the beginning of its id, or self)."""
     with client(socket_path, address) as asked:
         answer = asked.get(node_path(node))
+        counters = asked.get("/v1/counters").content
     warn_if_stale(answer)
+    found = answer.content
+    if counters["node"]["id"] == found["id"]:
+        found["counters"] = counters
     if output == "json":
-        print_json(answer.content)
+        print_json(found)
     else:
-        print_detail(answer.content)
+        print_detail(found)
 
 
 def print_detail(found: dict[str, Any]) -> None:
     """The fields that people ask for."""
-    names = ["id", "name", "address", "api_address", "status", "role", "leader", "availability", "verdict", "evidence"]
+    names = ["id", "name", "address", "api_address", "status", "observed", "role", "leader", "availability", "verdict"]
+    names += ["evidence"] if found["evidence"] != found["observed"] else []
     names += ["labels", "arch", "os", "engine", "engine_detail", "engine_version", "tasks"]
     fields = [(name, found.get(name)) for name in names]
     fields.append(("cpus", f"{found['cpus_reserved']:g} of {found['cpus']:g} reserved"))
     fields.append(("memory", f"{shown_size(found['memory_reserved'])} of {shown_size(found['memory'])} reserved"))
-    fields += [("round trip", f"{found['rtt_ms']} ms" if found["rtt_ms"] else None), ("load", found["sample"])]
+    fields += [("last contact", shown_contact(found)), ("round trip", shown_ms(found["rtt_ms"])), ("health", shown_health(found))]
+    fields += [("load", found["sample"]), ("counted", found["counted"])]
     fields += [("fingerprint", found["fingerprint"]), ("store generation", found["store_generation"])]
+    groups = {name: group for name, group in found.get("counters", {}).items() if name != "node"}
+    fields += [(f"counters: {name.replace('_', ' ')}", group) for name, group in groups.items()]
     print_fields(fields)
 
 

@@ -16,6 +16,8 @@ from typing import Protocol, assert_never
 
 import trio
 
+from swarm.drivers.history import StatusHistory
+from swarm.drivers.lag import LoopLag
 from swarm.errors import BadMessage, OperatorError, PeerError
 from swarm.membership import (
     Effect,
@@ -62,13 +64,15 @@ class Sealer(Protocol):
 
 
 class Gossip:
-    """Owns the core while it runs. `loop_lag_s` is how late the last wake was, `counters` what was sent, received and dropped."""
+    """Owns the core while it runs. `lag` is how late wakes come, `counters` what was sent, received and dropped, `history` what
+    it has changed its mind about."""
 
     def __init__(
         self, core: Membership, socket: PacketSocket, connects: Connects, peers: Peers, clock: Clock, sealer: Sealer
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self.loop_lag_s = 0.0
+        self.lag = LoopLag()
+        self.history = StatusHistory(core.self_id, clock.utc)
         self._core = core
         self._socket = socket
         self._connects = connects
@@ -76,7 +80,7 @@ class Gossip:
         self._clock = clock
         self._sealer = sealer
         self._self_id = core.self_id
-        self._subscribers: list[Subscriber] = []
+        self._subscribers: list[Subscriber] = [self.history.on_change]
         self._nursery: trio.Nursery | None = None
         self._limiter = trio.CapacityLimiter(_CONNECTS_MAX)
         self._wake = trio.Event()
@@ -99,14 +103,9 @@ class Gossip:
         """Call it for every change of a member. It must not suspend, and must not raise."""
         self._subscribers.append(callback)
 
-    @property
-    def loop_lag(self) -> float:
-        """Seconds by which the last wake was late."""
-        return self.loop_lag_s
-
     def drops(self) -> Mapping[str, int]:
-        """Everything counted, the core's reasons included."""
-        return self.counters + self._core.counters
+        """Everything counted, the core's reasons and what became of suspicions included."""
+        return self.counters + self._core.counters + self.history.counters
 
     def set_admitted(self, nodes: Mapping[NodeId, tuple[str, str]]) -> None:
         """From the catalog: id -> (name, address)."""
@@ -163,7 +162,7 @@ class Gossip:
     async def _keep_time(self) -> None:
         while True:
             started_s = self._clock.now()
-            self.loop_lag_s = max(0.0, started_s - self._planned)
+            self.lag.note(max(0.0, started_s - self._planned), started_s)
             now = self._enter()
             for _ in range(_DRAIN_ROUNDS_MAX):
                 datagrams = self._socket.drain()
@@ -188,12 +187,13 @@ class Gossip:
             self._settle()
 
     def _enter(self) -> float:
-        """Every input begins here: the time, and a pause of this process told first."""
+        """Every input begins here: the time, how late the loop is, and a pause of this process told first."""
         now = self._clock.now()
         gap_s = now - self._planned
+        if gap_s > 0:
+            self.lag.note(gap_s, now)
         if gap_s > STALL_S:
             self._planned = now
-            self.counters["stalls"] += 1
             self._core.on_stall(gap_s, now)
         return now
 

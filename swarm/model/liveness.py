@@ -47,6 +47,22 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     """The node's own local-health score: 0 is well, larger means that it distrusts itself."""
 
 
+class StatusChange(msgspec.Struct, frozen=True):
+    """One node changed its mind about a member (or itself), and what that rests on."""
+
+    number: int
+    """Counts the changes since the observer's daemon started."""
+    time_utc: float
+    observer: NodeId
+    subject: NodeId
+    name: str
+    """The subject's name."""
+    old_status: MemberStatus
+    status: MemberStatus
+    death_kind: VerdictKind | None
+    evidence: str
+
+
 class MemberView(msgspec.Struct, frozen=True):
     """What this node's membership core believes about one member, for controllers and people."""
 

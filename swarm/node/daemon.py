@@ -53,6 +53,7 @@ from swarm.drivers.logs import LogRelay, LogSource
 from swarm.drivers.membership import Gossip
 from swarm.drivers.proofs import Proofs
 from swarm.drivers.rejoin import RejoinDesk, Rejoining
+from swarm.drivers.round_trips import RoundTrips
 from swarm.drivers.runner import RunnerDriver
 from swarm.drivers.sampler import Sampler
 from swarm.drivers.streams import Streams
@@ -207,6 +208,8 @@ class Daemon:
             catalog=self.catalog,
             replica=self.replica,
             gossip=self.gossip,
+            round_trips=RoundTrips(self.gossip, self.streams, self.site.folder.node_id),
+            clock=self.clock,
             logs=LogRelay(self_id=self.site.folder.node_id, source=self.log_source, peers=self.streams),
             engine_state=lambda: self.runner.engine_state,
             view=self.views.view,
@@ -261,7 +264,9 @@ class Daemon:
         for counted in (self.gossip.drops(), *parts):
             total.update(counted)
         total.update(self.api.counters)
-        total["loop_lag_ms"] = round(1000 * self.sampler.loop_lag_s)
+        total.update({f"udp_{reason}": count for reason, count in self.site.packets.counters.items()})
+        total["loop_lag_ms"] = round(1000 * self.gossip.lag.last_s)
+        total["loop_lag_max_1m_ms"] = round(1000 * self.gossip.lag.max_s(self.clock.now()))
         total["duties_step_max_us"] = round(1_000_000 * self.duties.step_s_max)
         return total
 

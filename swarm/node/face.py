@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, cast
 
@@ -21,14 +21,16 @@ from swarm.consensus.effects import Role
 from swarm.drivers.consensus import Replica
 from swarm.drivers.logs import LogPlace, LogRelay
 from swarm.drivers.membership import Gossip
+from swarm.drivers.round_trips import RoundTripRow, RoundTrips
 from swarm.errors import PeerError, Unavailable
 from swarm.model.command import RotateSecret
 from swarm.model.ids import NodeId, RequestId, TaskId
-from swarm.model.liveness import EngineState, MemberStatus, MemberView
+from swarm.model.liveness import EngineState, MemberStatus, MemberView, StatusChange
 from swarm.model.outcome import Applied, EventPage
 from swarm.model.view import ClusterView
 from swarm.node.keys import Keys
 from swarm.node.registry import RegistryCredentials
+from swarm.ports import Clock
 from swarm.schema.tolerance import tolerance
 
 
@@ -41,6 +43,8 @@ class Face:
         catalog: Catalog,
         replica: Replica,
         gossip: Gossip,
+        round_trips: RoundTrips,
+        clock: Clock,
         logs: LogRelay,
         engine_state: Callable[[], tuple[EngineState, str]],
         view: Callable[[], ClusterView],
@@ -53,6 +57,8 @@ class Face:
         self._catalog = catalog
         self._replica = replica
         self._gossip = gossip
+        self._round_trips = round_trips
+        self._clock = clock
         self._logs = logs
         self._engine_state = engine_state
         self._view = view
@@ -72,6 +78,21 @@ class Face:
 
     def members(self) -> Mapping[NodeId, MemberView]:
         return self._gossip.members()
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def health_score(self) -> int:
+        return self._gossip.health_score
+
+    def status_changes(self, after: int) -> Sequence[StatusChange]:
+        return self._gossip.history.after(after)
+
+    def counted_about(self, node_id: NodeId) -> Mapping[str, int]:
+        return self._gossip.history.of(node_id)
+
+    async def round_trips(self) -> Sequence[RoundTripRow]:
+        return await self._round_trips.collect()
 
     def refusals(self) -> list[str]:
         return self._refusals()

@@ -11,7 +11,7 @@ from typing import Any
 
 from swarm.model.assignment import Assignment
 from swarm.model.ids import NodeId
-from swarm.model.liveness import EngineState, MemberStatus, MemberView
+from swarm.model.liveness import EngineState, MemberStatus, MemberView, StatusChange
 from swarm.model.node import Availability, Node, VerdictKind
 from swarm.model.outcome import Event
 from swarm.model.phase import Desired, Phase
@@ -153,9 +153,9 @@ def node_status(node: Node, member: MemberView | None, *, is_self: bool) -> str:
 
 def node_object(
     node: Node, member: MemberView | None, *, self_id: NodeId, leader_id: NodeId | None, voters: tuple[NodeId, ...],
-    engine: str, reserved: Resources, tasks: int,
+    engine: str, reserved: Resources, tasks: int, now: float, own_health: int,
 ) -> Shape:  # fmt: skip
-    """One row of `node ls`."""
+    """One row of `node ls`. `now` is the clock that the member's times are in; `own_health` is of the node asked."""
     return {
         "id": node.id,
         "name": node.name,
@@ -176,7 +176,26 @@ def node_object(
         "memory_reserved": reserved.memory_bytes,
         "verdict": node.verdict.kind.value,
         "evidence": _evidence(node, member),
+        **_contact(member, now, own_health=own_health if node.id == self_id else None),
     }
+
+
+def _contact(member: MemberView | None, now: float, *, own_health: int | None) -> Shape:
+    """Age of the last direct answer (0 of oneself), round trip, and what the member says of its own health; null when unknown."""
+    if own_health is not None:
+        return {"last_contact_ms": 0, "rtt_ms": None, "health": own_health}
+    if member is None:
+        return {"last_contact_ms": None, "rtt_ms": None, "health": None}
+    return {
+        "last_contact_ms": round(1000 * max(0.0, now - member.last_contact)) if member.last_contact else None,
+        "rtt_ms": milliseconds(member.rtt_s) if member.rtt_s else None,
+        "health": member.sample.health if member.sample is not None else None,
+    }
+
+
+def milliseconds(seconds: float) -> float:
+    """To the microsecond."""
+    return round(seconds * 1000, 3)
 
 
 def _evidence(node: Node, member: MemberView | None) -> str:
@@ -187,8 +206,8 @@ def _evidence(node: Node, member: MemberView | None) -> str:
     return decided
 
 
-def node_detail(row: Shape, node: Node, member: MemberView | None, now_age: Mapping[str, float | None]) -> Shape:
-    """What `node inspect` shows beside the row. `now_age` holds ages in seconds, null when unknown."""
+def node_detail(row: Shape, node: Node, member: MemberView | None, extra: Shape) -> Shape:
+    """What `node inspect` shows beside the row. `observed` is what gossip says now, whatever the log has decided."""
     sample = member.sample if member is not None else None
     return row | {
         "api_address": node.api_address,
@@ -198,8 +217,8 @@ def node_detail(row: Shape, node: Node, member: MemberView | None, now_age: Mapp
         "schema_known": node.schema_known,
         "witness": node.witness,
         "verdict_index": node.verdict.index or None,
+        "observed": member.evidence if member is not None else "",
         "incarnation": member.incarnation if member is not None else None,
-        "rtt_ms": round(member.rtt_s * 1000, 3) if member is not None and member.rtt_s else None,
         "sample": None
         if sample is None
         else {
@@ -210,7 +229,7 @@ def node_detail(row: Shape, node: Node, member: MemberView | None, now_age: Mapp
             "containers": sample.containers,
             "loop_lag_ms": sample.loop_lag_ms,
         },
-        **now_age,
+        **extra,
     }
 
 
@@ -222,12 +241,37 @@ def engine_of(member: MemberView | None) -> str:
 
 
 def event_object(event: Event) -> Shape:
-    """One event. `index` orders them; a stream resumes after one."""
+    """One event of the log. `index` orders them; a stream resumes after one."""
     return {
+        "source": "log",
         "index": event.index,
         "time_utc": event.time_utc,
         "kind": event.kind,
         "text": event.text,
         "subjects": list(event.subjects),
         "fields": dict(event.fields),
+    }
+
+
+def change_object(change: StatusChange, observer: str) -> Shape:
+    """One change of a member's status as the asked node sees it. It has no place in the log: `index` is null."""
+    kind = f" ({change.death_kind.value.replace('_', ' ')})" if change.death_kind is not None else ""
+    told = f": {change.evidence}" if change.evidence else ""
+    return {
+        "source": "gossip",
+        "index": None,
+        "time_utc": change.time_utc,
+        "kind": f"member.{change.status.value}",
+        "text": f"{observer} sees that {change.name} is {change.status.value}{kind}, no longer {change.old_status.value}{told}",
+        "subjects": [change.subject],
+        "fields": {},
+        "node_id": change.subject,
+        "node": change.name,
+        "observer_id": change.observer,
+        "observer": observer,
+        "old_status": change.old_status.value,
+        "status": change.status.value,
+        "death_kind": change.death_kind.value if change.death_kind is not None else None,
+        "evidence": change.evidence,
+        "number": change.number,
     }

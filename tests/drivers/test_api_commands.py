@@ -238,6 +238,26 @@ async def test_status_events_logs_and_tokens_are_printed(tmp_path: Path) -> None
         assert "ci" in await swarm.ok("token", "api", "--list")
 
 
+async def test_what_a_node_sees_of_the_others_is_printed(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm:
+        swarm.face.evidence["id-n3"] = "n1 lost it 2.1 s ago: no SYN-ACK; n2 reached it 12 ms ago"
+        swarm.face.see("n3", MemberStatus.SUSPECT, "n1 lost it 450 ms ago: no SYN-ACK")
+        titles, n1, n2, n3 = (await swarm.ok("node", "ls")).splitlines()
+        assert titles.split()[3:7] == ["STATUS", "CONTACT", "RTT", "HEALTH"]
+        assert "self" in n1 and "poor (1)" in n1
+        assert "12 ms ago  0.40 ms  poor (2)" in n2 and "suspect" in n3
+        shown = await swarm.ok("node", "inspect", "n3")
+        assert "n1 lost it 2.1 s ago: no SYN-ACK; n2 reached it 12 ms ago" in shown
+        assert "suspicions_opened=1" in shown and "counters: packets" not in shown
+        assert "counters: packets" in await swarm.ok("node", "inspect", "self")
+        assert "packets" in json.loads(await swarm.ok("node", "inspect", "self", "-o", "json"))["counters"]
+        listed = await swarm.ok("events")
+        assert "n1 sees that n3 is suspect, no longer alive: n1 lost it 450 ms ago: no SYN-ACK" in listed
+        assert "n1 sees" not in await swarm.ok("events", "--log-only")
+        assert "2 n2 0.40    . 0.40" in await swarm.ok("node", "rtt")
+        assert json.loads(await swarm.ok("node", "rtt", "-o", "json"))["rows"][0]["name"] == "n1"
+
+
 async def test_without_a_quorum_reads_warn_and_writes_are_six(tmp_path: Path) -> None:
     async with shell(tmp_path) as swarm:
         swarm.face.down, swarm.face.age_s = True, 7.0

@@ -8,11 +8,13 @@ import socket
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace as replace_struct
 
 from swarm.api.calls import BODY_BYTES_MAX, Api
 from swarm.api.face import ApiListeners, LogChunk
@@ -186,7 +188,8 @@ async def test_events_resume_after_an_index_and_go_on(path: Path) -> None:
             found = []
             for event in client.stream("/v1/events", {"follow": 1}, headers={"Last-Event-ID": str(last)}):
                 found.append(event)
-                trio.from_thread.run_sync(lambda: face.statuses.update(dict.fromkeys(["id-n3"], MemberStatus.SUSPECT)))
+                if not face.changes:
+                    trio.from_thread.run_sync(face.see, "n3", MemberStatus.SUSPECT)
                 if {name for _, name, _ in found} == {"log", "member"}:
                     return found
             return found
@@ -221,9 +224,98 @@ async def test_following_events_where_there_are_none_yet_is_no_bug(path: Path) -
             nursery.start_soon(run)
             while not api.counters["api_requests"]:
                 await trio.sleep(0.01)
-            face.statuses["id-n3"] = MemberStatus.SUSPECT
+            face.see("n3", MemberStatus.SUSPECT)
         assert seen == ["member"]
         assert api.counters["api_bugs"] == 0
+
+
+async def test_what_gossip_sees_stands_among_the_events_of_the_log_without_an_index(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        first = face.catalog.applied_index
+        await asked(submit, client, name="one")
+        one = face.catalog.applied_index
+        face.log.time_utc += 10
+        face.see("n3", MemberStatus.DEAD, "n1, n2 lost it 24 ms ago: its kernel refuses the port")
+        face.log.time_utc += 10
+        await asked(submit, client, name="two")
+        page = (await asked(client.get, "/v1/events")).content
+        kinds = [event["kind"] for event in page]
+        assert [event["time_utc"] for event in page] == sorted(event["time_utc"] for event in page)
+        (seen,) = [event for event in page if event["source"] == "gossip"]
+        assert kinds[kinds.index("member.dead") + 1] == page[-1]["kind"], "the newest task came after it"
+        assert (seen["index"], seen["observer"], seen["node"]) == (None, "n1", "n3")
+        assert (seen["old_status"], seen["status"], seen["death_kind"]) == ("alive", "dead", "daemon_gone")
+        assert seen["subjects"] == ["id-n3"]
+        assert "n1 sees that n3 is dead (daemon gone)" in seen["text"] and "kernel refuses the port" in seen["text"]
+        without = (await asked(client.get, "/v1/events", {"members": 0})).content
+        assert without == [event for event in page if event["source"] == "log"]
+        after = (await asked(client.get, "/v1/events", {"since": one})).content
+        assert after[0] == seen, "what is older than the entry resumed from does not come again"
+        assert seen in (await asked(client.get, "/v1/events", {"since": first})).content
+        of_n3 = (await asked(client.get, "/v1/events", {"node": "id-n3"})).content
+        assert seen in of_n3 and seen not in (await asked(client.get, "/v1/events", {"node": "id-n2"})).content
+        assert (await asked(client.get, "/v1/events", {"tail": 2})).content == page[-2:]
+
+
+async def test_a_stream_gives_what_gossip_sees_no_id_so_that_resuming_stays_exact(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        await asked(submit, client, name="one")
+        face.log.time_utc += 10
+        face.see("n3", MemberStatus.SUSPECT)
+        face.see("n3", MemberStatus.ALIVE)
+
+        def first(count: int, query: dict[str, Any]) -> list[tuple[str, str, Any]]:
+            stream = client.stream("/v1/events", {"follow": 1, **query})
+            return [next(stream) for _ in range(count)]
+
+        whole = (await asked(client.get, "/v1/events")).content
+        told = await asked(first, len(whole), {})
+        assert [content for _, _, content in told] == whole
+        assert [name for _, name, _ in told[-2:]] == ["member", "member"]
+        assert [event_id for event_id, name, _ in told if name == "member"] == ["", ""]
+        without = await asked(first, len(whole) - 2, {"members": 0})
+        assert {name for _, name, _ in without} == {"log"}
+
+
+async def test_nodes_say_when_they_answered_how_fast_and_how_well_they_are(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        face.evidence["id-n3"] = "n1 lost it 2.1 s ago: no SYN-ACK; n2 reached it 12 ms ago"
+        rows = (await asked(client.get, "/v1/nodes")).content
+        assert [(row["last_contact_ms"], row["rtt_ms"], row["health"]) for row in rows] == [
+            (0, None, 1), (12, 0.4, 2), (12, 0.4, 2),
+        ]  # fmt: skip
+        detail = (await asked(client.get, "/v1/nodes/n3")).content
+        assert detail["observed"] == "n1 lost it 2.1 s ago: no SYN-ACK; n2 reached it 12 ms ago"
+        assert detail["counted"] == {"suspicions_opened": 1}
+        del face.statuses[next(n for n in face.statuses if n == "id-n2")]
+        unknown = (await asked(client.get, "/v1/nodes/n2")).content
+        assert (unknown["last_contact_ms"], unknown["rtt_ms"], unknown["health"]) == (None, None, None)
+
+
+async def test_round_trips_are_a_row_for_each_node_and_a_gap_has_its_reason(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        n1, n2, n3 = face.rows
+        one, other = face.rows[n1].measured
+        gaps = (replace_struct(one, rtt_s=0.0), replace_struct(other, status=MemberStatus.DEAD))
+        face.rows[n1] = replace(face.rows[n1], measured=gaps)
+        face.rows[n2] = replace(face.rows[n2], measured=(), reason="n2 was not asked: no answer within 2 s")
+        face.rows[n3] = replace(face.rows[n3], measured=face.rows[n3].measured[:1])
+        answer = (await asked(client.get, "/v1/rtt")).content
+        assert [node["name"] for node in answer["nodes"]] == ["n1", "n2", "n3"]
+        of_n1, of_n2, of_n3 = answer["rows"]
+        assert of_n1["rtt_ms"] == {n2: None, n3: None}
+        assert of_n1["missing"] == {n2: "n2 has not answered n1 yet", n3: "n3 is dead in the eyes of n1"}
+        assert of_n2["reason"] == "n2 was not asked: no answer within 2 s"
+        assert set(of_n2["missing"].values()) == {of_n2["reason"]}
+        assert (of_n3["rtt_ms"][n1], of_n3["missing"]) == (0.4, {n2: "n3 does not know n2"})
+
+
+async def test_counters_are_answered_in_groups(path: Path) -> None:
+    async with served(path) as (_, _, client):
+        found = (await asked(client.get, "/v1/counters")).content
+        assert found["node"] == {"id": "id-n1", "name": "n1"}
+        assert found.keys() >= {"packets", "bytes", "drops", "suspicions", "deaths", "cases", "loop_lag_ms", "other"}
+        assert found["other"]["packets_dropped"] == 3 and found["other"]["api_requests"] >= 1
 
 
 async def test_logs_keep_their_streams_apart_and_end(path: Path) -> None:

@@ -210,7 +210,7 @@ async def test_a_pause_of_the_process_is_told_before_anything_else(autojump_cloc
         await trio.sleep(0.05)  # mock time: the first ping is out, not yet lost
         clock.added_s += 3.0
         gossip.observe_sample(Sample(node_id(1), 1, 1))
-        assert gossip.counters["stalls"] == 1
+        assert gossip.drops()["stalls"] == 1
         assert gossip.members()[node_id(2)].status is MemberStatus.SUSPECT
         await trio.sleep(2)
         assert gossip.members()[node_id(2)].status is DEAD, "it goes on probing afterwards"

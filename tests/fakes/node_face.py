@@ -7,17 +7,19 @@ makes them end in a bug.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 
 import trio
 
 from swarm.api.face import ConsensusStatus, Explanation, LogChunk
 from swarm.catalog import Catalog
+from swarm.drivers.round_trips import Measured, RoundTripRow
 from swarm.errors import Unavailable
 from swarm.model.command import RotateSecret
 from swarm.model.ids import NodeId, RequestId, TaskId
-from swarm.model.liveness import EngineState, MemberStatus, MemberView
+from swarm.model.liveness import EngineState, MemberStatus, MemberView, Sample, StatusChange
+from swarm.model.node import VerdictKind
 from swarm.model.outcome import Applied, EventPage
 from swarm.model.secret import Authority, SealedSecret
 from tests.catalog_kit import Log, make_node
@@ -31,6 +33,14 @@ class MemoryFace:
         self.node_id = NodeId("id-n1")
         self.applied = trio.lowlevel.ParkingLot()
         self.statuses = dict.fromkeys(self.log.catalog.nodes, MemberStatus.ALIVE)
+        self.changes: list[StatusChange] = []
+        self.evidence: dict[str, str] = {}
+        self.rows = {
+            observer: RoundTripRow(
+                observer, tuple(Measured(other, 0.0004, MemberStatus.ALIVE) for other in self.statuses if other != observer)
+            )
+            for observer in self.statuses
+        }
         self.down = False
         self.broken = False
         self.age_s = 0.0
@@ -46,10 +56,39 @@ class MemoryFace:
 
     def members(self) -> Mapping[NodeId, MemberView]:
         return {
-            node.id: MemberView(node.id, node.name, node.address, self.statuses[node.id], 1, 0, 0.0, 1.0)
+            node.id: MemberView(
+                node.id, node.name, node.address, self.statuses[node.id], 1, 0, 0.0, 1.0,
+                evidence=self.evidence.get(node.id, ""), rtt_s=0.0004, sample=Sample(node.id, 1, 1, health=2),
+            )
             for node in self.catalog.nodes.values()
             if node.id in self.statuses
         }
+
+    def see(self, name: str, status: MemberStatus, evidence: str = "") -> None:
+        """Gossip changes its mind about a node, at the time of the log's newest entry."""
+        node_id = NodeId(f"id-{name}")
+        before, self.statuses[node_id] = self.statuses[node_id], status
+        number = len(self.changes) + 1
+        kind = VerdictKind.DAEMON_GONE if status is MemberStatus.DEAD else None
+        self.changes.append(
+            StatusChange(number, self.log.time_utc, self.node_id, node_id, name, before, status, kind, evidence)
+        )
+
+    def now(self) -> float:
+        return 1.012
+
+    def health_score(self) -> int:
+        return 1
+
+    def status_changes(self, after: int) -> Sequence[StatusChange]:
+        return self.changes[after:]
+
+    def counted_about(self, node_id: NodeId) -> Mapping[str, int]:
+        return {"suspicions_opened": 1} if node_id == "id-n3" else {}
+
+    async def round_trips(self) -> Sequence[RoundTripRow]:
+        await trio.lowlevel.checkpoint()
+        return list(self.rows.values())
 
     def refusals(self) -> list[str]:
         return []
