@@ -43,6 +43,46 @@ _BODIES: dict[tuple[str, str], dict[str, Any]] = {
 }  # fmt: skip
 
 
+_NUMBER = {"type": "number"}
+_NUMBERS = {"type": "object", "additionalProperties": _NUMBER}
+_MAYBE = {"type": ["number", "null"]}
+_NODE_NAME = {"type": "object", "properties": {"id": _TEXT, "name": _TEXT}}
+_EVENT = {
+    "type": "object", "required": ["source", "index", "time_utc", "kind", "text", "subjects", "fields"],
+    "properties": {
+        "source": {"type": "string", "enum": ["log", "gossip"]},
+        "index": {"type": ["integer", "null"], "description": "null for what gossip sees here: it has no place in the log"},
+        "time_utc": _NUMBER, "kind": {**_TEXT, "example": "member.dead"}, "text": _TEXT, "subjects": _TEXTS,
+        "fields": {"type": "object"}, "observer": _TEXT, "observer_id": _TEXT, "node": _TEXT, "node_id": _TEXT,
+        "old_status": _TEXT, "status": _TEXT, "death_kind": {"type": ["string", "null"]}, "evidence": _TEXT,
+        "number": {"type": "integer"},
+    },
+}  # fmt: skip
+_ROUND_TRIPS = {
+    "type": "object",
+    "properties": {
+        "nodes": {"type": "array", "items": _NODE_NAME},
+        "rows": {"type": "array", "items": {"type": "object", "properties": {
+            "id": _TEXT, "name": _TEXT, "reason": _TEXT,
+            "rtt_ms": {"type": "object", "additionalProperties": _MAYBE},
+            "missing": {"type": "object", "additionalProperties": _TEXT},
+        }}},
+    },
+}  # fmt: skip
+_GROUPS = ("packets", "bytes", "drops", "suspicions", "deaths", "cases", "loop_lag_ms", "other")
+_ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
+    ("GET", "/v1/events"): {"type": "array", "items": _EVENT},
+    ("GET", "/v1/rtt"): _ROUND_TRIPS,
+    ("GET", "/v1/counters"): {"type": "object", "properties": {"node": _NODE_NAME, **dict.fromkeys(_GROUPS, _NUMBERS)}},
+    ("GET", "/v1/nodes"): {"type": "array", "items": {"type": "object", "properties": {
+        "last_contact_ms": _MAYBE, "rtt_ms": _MAYBE, "health": _MAYBE,
+    }}},
+}  # fmt: skip
+_QUERIES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("GET", "/v1/events"): ("since", "tail", "task", "node", "members", "follow"),
+}
+
+
 def task_schema() -> dict[str, Any]:
     """JSON Schema of a task document."""
     properties = {name: _TYPES.get(name) or (_TEXTS if name in _LISTS else _TEXT) for name in FIELDS}
@@ -69,6 +109,7 @@ def _operation(method: str, path: str, text: str) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in re.findall(r"{(\w+)}", path)
     ]
+    parameters += [{"name": n, "in": "query", "required": False, "schema": _TEXT} for n in _QUERIES.get((method, path), ())]
     if method != "GET":
         parameters.append({"name": "Request-Id", "in": "header", "required": False, "schema": _TEXT})
     operation: dict[str, Any] = {
@@ -82,6 +123,8 @@ def _operation(method: str, path: str, text: str) -> dict[str, Any]:
             },
         },
     }
+    if (method, path) in _ANSWERS:
+        operation["responses"]["2XX"]["content"] = {"application/json": {"schema": _ANSWERS[method, path]}}
     if path in _OPEN:
         operation["security"] = []
     if (method, path) in _BODIES:

@@ -399,6 +399,8 @@ async def test_every_documented_path_is_served(path: Path) -> None:
         document = (await asked(client.get, "/v1/openapi.json")).content
         assert document["openapi"].startswith("3.")
         assert {"/v1/tasks", "/v1/tasks/{ref}/logs", "/v1/nodes/{ref}", "/v1/events", "/v1/status"} <= document["paths"].keys()
+        counters = document["paths"]["/v1/counters"]["get"]["responses"]["2XX"]["content"]["application/json"]["schema"]
+        assert counters["properties"].keys() == (await asked(client.get, "/v1/counters")).content.keys()
         with pytest.raises(OperatorError, match="there is no GET /v1/nothing"):
             await asked(client.get, "/v1/nothing")
 
