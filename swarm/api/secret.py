@@ -24,7 +24,7 @@ def secret_shape(api: Api) -> Shape:
     away: list[str] = []
     for node_id in secrets.unanswered(catalog.nodes):
         node, member = catalog.nodes[node_id], members.get(node_id)
-        there = node.verdict.kind is VerdictKind.ALIVE and member is not None and member.status is MemberStatus.ALIVE
+        there = node.verdict.kind is VerdictKind.ALIVE and member is not None and member.status is not MemberStatus.DEAD
         (waiting if there else away).append(node.name)
     newest = secrets.records[-1] if secrets.records else None
     return {

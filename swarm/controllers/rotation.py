@@ -3,7 +3,8 @@
 Everything it decides by is in the log (records, `sending`, the members' answers), so a new leader goes on where the last one
 stopped. Who is waited for: every member, except
 
-- one with a verdict of death, and one that has not spoken to this leader for `silent_s`: it comes back by its pinned key;
+- one whose host is silent or confirmed dead, and one that has not spoken to this leader for `silent_s` (a daemon that is
+  restarted is waited for): it comes back by its pinned key;
 - one that is there but has not answered for `patience_s` (a disk that takes nothing): it too comes back by its pinned key.
 
 Whoever is waited for or not: nothing advances before this leader and a majority of the voters have answered, so no step ever cuts
@@ -21,13 +22,15 @@ from swarm.model.ids import NodeId
 from swarm.model.node import VerdictKind
 from swarm.model.view import ClusterView
 
+_HOST_DEAD = frozenset({VerdictKind.HOST_SILENT, VerdictKind.CONFIRMED})
+
 
 @dataclass(frozen=True, slots=True)
 class RotationConfig:
     """Seconds. Shorter waits end a rotation sooner and send more nodes through the rejoin handshake."""
 
-    silent_s: float = 10.0
-    """A learner hears the leader each second; a loaded host is late by up to 1.6 s, a daemon's restart takes about 3 s."""
+    silent_s: float = 5.0
+    """A learner hears the leader each second; a loaded host is late by up to 1.6 s, a daemon's restart takes about 2 s."""
     patience_s: float = 60.0
 
 
@@ -52,7 +55,7 @@ class RotationController:
         return AdvanceSecret(secrets.newest, retire=secrets.sending == secrets.newest)
 
     def _is_waited_for(self, view: ClusterView, node_id: NodeId) -> bool:
-        if view.nodes[node_id].verdict.kind is not VerdictKind.ALIVE or view.now - self._since >= self._config.patience_s:
+        if view.nodes[node_id].verdict.kind in _HOST_DEAD or view.now - self._since >= self._config.patience_s:
             return False
         follower = view.followers.get(node_id)
         contact = max(follower.last_contact if follower is not None else 0.0, view.leader_since)

@@ -23,6 +23,7 @@ from swarm.simulation.containers import Containers
 from swarm.simulation.duties import Duties
 from swarm.simulation.gossip import Gossip
 from swarm.simulation.host import Host
+from swarm.simulation.keys import Keys
 from swarm.simulation.network import FAIR, Network, Weather
 from swarm.simulation.node import Daemon
 from swarm.simulation.replica import Outcome, Replica
@@ -47,6 +48,7 @@ class Member(Daemon):
     gossip: Gossip
     containers: Containers
     duties: Duties
+    keys: Keys
 
 
 class Cluster:
@@ -162,6 +164,7 @@ class Cluster:
         daemon.packet_part = daemon.gossip
         daemon.containers = Containers(daemon, daemon.replica, daemon.forwarding, daemon.gossip, rebooted=rebooted)
         daemon.duties = Duties(daemon, daemon.replica, daemon.gossip)
+        daemon.keys = Keys(daemon, daemon.replica, daemon.forwarding, lambda: host.secrets, host.keep_secrets)
         daemon.gossip.on_change.append(daemon.duties.on_gossip)
         daemon.parts = [daemon.replica, daemon.gossip, daemon.containers]
         daemon.later(0.2 + self.rng.random(), None, self._declare, daemon)

@@ -15,6 +15,7 @@ from swarm.membership import Message
 from swarm.model.ids import NodeId
 from swarm.runner.copies import Holdings
 from swarm.simulation.disk import Disk
+from swarm.simulation.keys import HeldSecrets
 from swarm.simulation.node import Daemon
 from swarm.simulation.scene import Scene
 from swarm.simulation.virtual_engine import VirtualEngine
@@ -46,6 +47,8 @@ class Host:
         self.engine = VirtualEngine(self)
         self.remembered: Holdings | None = None
         """What the runner last held, kept beside the store."""
+        self.secrets = HeldSecrets()
+        """Of its cluster.json."""
         self._build = build
         self._rng: random.Random = scene.world.random(f"host/{number}")
         self._rate = 1 + drift * self._rng.choice((-1.0, 1.0, self._rng.uniform(-1, 1)))
@@ -57,6 +60,10 @@ class Host:
     def _new_clock(self) -> HostClock:
         offset_s, off_s = self._rng.uniform(5, 100_000), self._rng.gauss(0, 30)
         return HostClock(self.scene.world, rate=self._rate, offset_s=offset_s, utc_off_s=off_s)
+
+    def keep_secrets(self, secrets: HeldSecrets) -> None:
+        """Replace the file whole."""
+        self.secrets = secrets
 
     # ---- what the network asks
 

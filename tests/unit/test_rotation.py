@@ -92,8 +92,18 @@ def test_neither_a_dead_nor_a_silent_member_is_waited_for_but_one_in_contact_is(
             log.must(PassVerdict(N3, VerdictKind.HOST_SILENT, "nobody reaches it"))
             assert controller.reconcile(view(log)) == AdvanceSecret(1)
         else:
-            assert controller.reconcile(view(log, 100.0, leader_since=95.0, silent=(N3,))) is None, "a new leader waits first"
-            assert controller.reconcile(view(log, 106.0, leader_since=95.0, silent=(N3,))) == AdvanceSecret(1)
+            assert controller.reconcile(view(log, 100.0, leader_since=99.0, silent=(N3,))) is None, "a new leader waits first"
+            assert controller.reconcile(view(log, 105.0, leader_since=99.0, silent=(N3,))) == AdvanceSecret(1)
+
+
+def test_a_daemon_that_is_being_restarted_is_waited_for_though_it_has_a_verdict() -> None:
+    log, controller = log_of(), RotationController()
+    log.must(rotate(log))
+    ack(log, N1, N2)
+    log.must(PassVerdict(N3, VerdictKind.DAEMON_GONE, "its kernel refuses the port"))
+    assert controller.reconcile(view(log)) is None
+    ack(log, N3)
+    assert controller.reconcile(view(log)) == AdvanceSecret(1)
 
 
 def test_a_member_that_is_there_but_never_answers_holds_a_rotation_up_for_a_bounded_time() -> None:
