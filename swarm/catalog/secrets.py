@@ -119,7 +119,18 @@ def apply_advance(state: State, command: AdvanceSecret, turn: Turn) -> Result:
         return ""
     if secrets.sending != number:
         return conflict(f"cannot retire what is older than secret {number}", "it is not sent with yet")
+    _revoke_tokens(state, secrets.records[-1].index, turn)
     retired = (*secrets.retired, *(record.authority for record in secrets.records[:-1]))
     state.secrets = Secrets((replace(secrets.records[-1], sealed=()),), number, retired[-RETIRED_MAX:])
     turn.tell("secret.rotated", f"secret {number} is the only one; older ones are retired", number=number)
     return ""
+
+
+def _revoke_tokens(state: State, before_index: int, turn: Turn) -> None:
+    """API tokens made before the new secret name an authority that is retired now. Whoever has its key could have them sent to
+    itself: they are good no more."""
+    old = sorted(token_id for token_id, token in state.api_tokens.items() if token.created_index < before_index)
+    for token_id in old:
+        del state.api_tokens[token_id]
+    if old:
+        turn.tell("token.revoked", f"{len(old)} API tokens from before the rotation are good no more", *old)
