@@ -254,7 +254,7 @@ class Daemon:
         hint = "after swarm node rm: run swarm reset on this host and join anew"
         found = self.streams.refusals()
         told = [f"{self.name_of(node_id)} does not accept this node: {reason}; {hint}" for node_id, reason in found]
-        return told or [f"{each}; {hint}" for each in (self.rejoining.refused,) if each]
+        return told or [f"the cluster does not accept this node: {each}; {hint}" for each in (self.rejoining.refused,) if each]
 
     def counters(self) -> Mapping[str, int]:
         """Everything counted since the start."""

@@ -58,6 +58,7 @@ def test_leader_and_learner_die_at_once_the_work_goes_on_and_a_removed_node_stay
     if five.daemon_alive(learner):
         five.net.stop_daemon(learner)
     five.ok(learner, "reset", "--data", f"{five.net.host(learner).folder}/swarm", "--yes")
+    five.net.layout.token.write_text(five.ok(reader, "token", "show"))  # the removal has rotated the secret
     five.net.start_daemon(learner, ["--token-file", str(five.net.layout.token), "--peers", five.net.address(reader)])
     five.net.wait_for_nodes([learner], seen_by=reader)
     five.ok(reader, "task", "submit", "--name", "new", "--constraint", f"node.name==h{learner}", *WORK)
