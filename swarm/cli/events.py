@@ -40,21 +40,37 @@ def events(
         print_table(["INDEX", "TIME", "KIND", "WHAT"], rows)
 
 
+class Place:
+    """How far a follower has got: `last` is the id to resume after. What gossip saw has none, so some of it comes again after
+    a resume; it is known by its number, which grows until the daemon is started anew, and by its time."""
+
+    def __init__(self) -> None:
+        self.last = ""
+        self._number, self._utc = 0, 0.0
+
+    def is_new(self, event_id: str, name: str, content: dict[str, Any]) -> bool:
+        """Whether this was not given before. Remembers it."""
+        self.last = event_id or self.last
+        if name != "member":
+            return True
+        number, utc = content["number"], content["time_utc"]
+        if number <= self._number and utc <= self._utc:
+            return False
+        self._number, self._utc = number, utc
+        return True
+
+
 def follow_events(node: Client, query: dict[str, Any], output: str) -> None:
-    """Until interrupted. A first connection that fails is an error; a later one is tried again after the last event seen.
-    What gossip saw has no index, so some of it comes again then; it is told by its time and left out."""
-    last, seen_utc = "", 0.0
+    """Until interrupted. A first connection that fails is an error; a later one is tried again after the last event seen."""
+    place = Place()
     connected_once = False
     while True:
         try:
-            for event_id, name, content in node.stream("/v1/events", query, headers={"Last-Event-ID": last} if last else {}):
+            headers = {"Last-Event-ID": place.last} if place.last else {}
+            for event_id, name, content in node.stream("/v1/events", query, headers=headers):
                 connected_once = True
-                last = event_id or last
-                if name == "member":
-                    if content["time_utc"] <= seen_utc:
-                        continue
-                    seen_utc = content["time_utc"]
-                print(_line(name, content, output), flush=True)
+                if place.is_new(event_id, name, content):
+                    print(line_of(name, content, output), flush=True)
         except Unavailable as error:
             if not connected_once:
                 raise
@@ -63,7 +79,8 @@ def follow_events(node: Client, query: dict[str, Any], output: str) -> None:
         time.sleep(1.0)
 
 
-def _line(name: str, content: dict[str, Any], output: str) -> str:
+def line_of(name: str, content: dict[str, Any], output: str) -> str:
+    """One event, for people or for programs."""
     if output == "json":
         return json.dumps({"stream": name, **content})
     when = shown_time(content.get("time_utc") or time.time())

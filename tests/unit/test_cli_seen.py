@@ -1,4 +1,4 @@
-"""The matrix of round trips and the words of `node ls`, as people read them."""
+"""The matrix of round trips, the words of `node ls` and the lines of `events -f`, as people read them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from swarm.cli.events import Place, line_of
 from swarm.cli.node import shown_contact, shown_health
 from swarm.cli.seen import cell, matrix, reasons
 
@@ -84,3 +85,26 @@ def test_health_is_told_only_of_those_who_are_there() -> None:
     told = [shown_health({"health": health, "status": status}) for health, status in ((0, "alive"), (3, "suspect"), (0, "dead"))]
     assert told == ["well", "poor (3)", "-"]
     assert shown_health({"health": None, "status": "alive"}) == "-"
+
+
+def member(number: int, utc: float) -> tuple[str, str, dict[str, Any]]:
+    return "", "member", {"index": None, "number": number, "time_utc": utc, "kind": "member.dead", "text": "n1 sees that"}
+
+
+def test_what_gossip_saw_is_shown_once_although_a_resumed_stream_gives_it_again() -> None:
+    place = Place()
+    log = ("7", "log", {"index": 7})
+    stream = [log, member(1, 100.0), member(2, 101.0), member(1, 100.0), member(2, 101.0), member(3, 102.0)]
+    assert [place.is_new(*event) for event in stream] == [True, True, True, False, False, True]
+    assert place.last == "7", "only the log's events can be resumed after"
+
+
+def test_neither_a_restarted_daemon_nor_a_clock_set_back_hides_what_gossip_sees() -> None:
+    place = Place()
+    assert [place.is_new(*event) for event in (member(50, 100.0), member(1, 110.0), member(2, 90.0))] == [True] * 3
+
+
+def test_a_followed_change_of_a_status_has_no_index() -> None:
+    _, name, content = member(1, 100.0)
+    assert line_of(name, content, "table").split()[0] == "-"
+    assert "member.dead" in line_of(name, content, "table") and '"stream": "member"' in line_of(name, content, "json")
