@@ -133,7 +133,7 @@ def _section(loads: Loads, minutes: int) -> Section:
     dead = [belief for _, belief in wrong if belief.status == "dead"]
     notes = [
         f"Wrong beliefs by load: {by_load}. Elections: {loads.elections}.",
-        f"Loads on each host: {'; '.join(f'{name}: `stress-ng {chr(32).join(of())}`' for name, of in LOADS.items())}.",
+        f"On each host: {'; '.join(f'`stress-ng {chr(32).join(of())}`' for of in LOADS.values())}.",
     ]
     notes += [f"Wrongly, under {name}: {worded(belief)}." for name, belief in wrong if belief.status == "dead"][:15]
     notes += [f"Touched: {text}." for text in loads.touched[:10]]
