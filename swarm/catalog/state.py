@@ -189,6 +189,17 @@ class State:
             assert assignment.attempt <= task.attempts
         for node_id in self.nodes:
             assert node_id not in self.removed_nodes
+        self._check_secrets()
+
+    def _check_secrets(self) -> None:
+        secrets = self.secrets
+        numbers = [record.number for record in secrets.records]
+        assert numbers == sorted(set(numbers)) and (not numbers or secrets.sending in numbers), numbers
+        names = [authority.fingerprint for authority in (*secrets.retired, *(each.authority for each in secrets.records))]
+        assert len(set(names)) == len(names), "a secret was brought in twice"
+        ids = [ack.node_id for ack in secrets.acks]
+        assert ids == sorted(set(ids)) and all(node_id in self.nodes for node_id in ids), ids
+        assert secrets.rotating or not ids, "answers are kept while a rotation lasts"
 
 
 def _without_zeros(amount: Resources) -> Resources:

@@ -117,9 +117,11 @@ class Rejoining:
                 await self._round()
 
     def _left_behind(self) -> bool:
+        if not self._streams.estranged():
+            return False
         members = self._members()
         connected = sum(1 for node_id in members if node_id == self._me or self._streams.connected(node_id))
-        return bool(self._streams.estranged()) and 2 * connected <= len(members)
+        return 2 * connected <= len(members)
 
     async def _round(self) -> None:
         """Ask everybody who is estranged, at once."""

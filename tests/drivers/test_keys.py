@@ -20,14 +20,16 @@ from swarm.adapters.identity import ClusterFile, DataFolder, open_data_folder
 from swarm.adapters.tcp import PeerPort
 from swarm.controllers import RotationController
 from swarm.drivers.consensus import Replica
+from swarm.drivers.declare import Admitted
 from swarm.drivers.keys import KeyFollower
 from swarm.drivers.replica_apply import Changes
+from swarm.drivers.replica_forward import pack_command
 from swarm.errors import Unauthenticated
-from swarm.model.command import Admit, Assign, Submit
+from swarm.model.command import Admit, Assign, RotateSecret, SetNode, Submit
 from swarm.model.container import ContainerPlan
 from swarm.model.entry import Configuration, Voter
 from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
-from swarm.model.node import Node
+from swarm.model.node import Availability, Node
 from swarm.model.resources import Resources
 from swarm.model.task import TaskSpec
 from swarm.model.view import FollowerView
@@ -39,7 +41,7 @@ from swarm.wire.codec import decode_untrusted, encode
 from swarm.wire.envelope import UnknownKey
 from swarm.wire.keys import cluster_salt
 from swarm.wire.token import parse_token
-from tests.catalog_kit import Log
+from tests.catalog_kit import Log, make_node
 from tests.fakes.loopback_members import key_of, node_id_of
 from tests.fakes.memory_peers import MemoryNetwork
 
@@ -332,3 +334,21 @@ async def test_credentials_outlive_a_rotation_and_a_later_member_gets_the_key_of
     assert (await late.registry.open(plan_of(task_id, sealed)))["password"] == "hunter2hunter2"
     with pytest.raises(Unauthenticated, match="not assigned"):
         await one.registry._on_ask(two.folder.node_id, task_id.encode())
+
+
+def test_a_leader_holds_a_rotation_back_until_every_member_has_declared_that_it_knows_the_entry(tmp_path: Path) -> None:
+    old = make_node("n2", schema_known=1)
+    log = Log(make_node("n1", schema_known=2), old, make_node("n3", schema_known=2))
+    admitted = Admitted(log.catalog, (), lambda nodes: None)
+
+    def held_back(remove: str = "") -> str:
+        authority = authority_of(FIRST, SALT)
+        packed = pack_command(RotateSecret(1, authority, authority, (), NodeId(remove)))
+        return admitted.held_back(*packed)
+
+    assert "schema 2, which n2 did not declare" in held_back()
+    assert held_back(remove=old.id) == "", "the one that goes is not asked"
+    assert "n2" in held_back(remove="id-n3")
+    assert admitted.held_back(*pack_command(SetNode(old.id, Availability.LEFT))) == ""
+    log.must(SetNode(old.id, Availability.LEFT))
+    assert held_back() == ""

@@ -107,8 +107,11 @@ async def test_a_recording_replayed_across_a_restart_changes_no_status(autojump_
     gossip = Gossip(core, SilentSocket(), RefusingConnects(), network.nodes[TWO], clock, two)
     gossip.set_admitted({ONE: ("n1", "127.0.0.1:1"), TWO: ("n2", "127.0.0.1:2"), THREE: ("n3", "127.0.0.1:3")})
 
+    answered: list[object] = []
+
     def play() -> dict[NodeId, tuple[MemberStatus, int, int]]:
         gossip._feed([(packet, ("127.0.0.1", 9)) for packet in recorded], clock.now())
+        answered.extend(effect for effect in core.take_effects() if getattr(effect, "address", "") == "127.0.0.1:9")
         return {each.node_id: (each.status, each.generation, each.incarnation) for each in gossip.members().values()}
 
     fresh = {each.node_id: (each.status, each.generation, each.incarnation) for each in gossip.members().values()}
@@ -119,6 +122,7 @@ async def test_a_recording_replayed_across_a_restart_changes_no_status(autojump_
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert play() == fresh
+    assert answered == [], "whoever plays it gets not one byte"
     assert gossip.drops()["dropped_unproven"] == gossip.drops()["dropped_replayed"] == 30
     recorded.append(one.seal(ONE, encode_message(Ping(me, 99, TWO, (dead,)))))
-    assert play() != fresh, "the same words, said now, do count"
+    assert play() != fresh and answered, "the same words, said now, do count"

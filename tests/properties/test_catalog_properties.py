@@ -11,13 +11,16 @@ from swarm.catalog import Catalog
 from swarm.errors import BadMessage
 from swarm.model.command import (
     COMMANDS,
+    AckSecret,
     Admit,
+    AdvanceSecret,
     Assign,
     PassVerdict,
     RemoveNode,
     RemoveTask,
     Report,
     Reports,
+    RotateSecret,
     SetNode,
     SetReason,
     StopAssignment,
@@ -29,6 +32,7 @@ from swarm.model.ids import NodeId, RequestId, TaskId
 from swarm.model.node import Availability, VerdictKind
 from swarm.model.phase import Phase
 from swarm.model.resources import Resources, fits
+from swarm.model.secret import Authority, SealedSecret
 from swarm.model.task import Mount, MountKind, Port, Restart, RestartKind
 from tests.catalog_kit import GIB, Log, make_node, make_spec
 
@@ -47,6 +51,9 @@ specs = st.builds(
     mounts=st.sampled_from([(), (Mount(MountKind.VOLUME, "v", "/v"),)]),
 )
 reports = st.builds(Report, assignment_ids, st.integers(1, 30), st.sampled_from(Phase), restarts=st.integers(0, 3))
+numbers = st.integers(0, 4)
+authorities = st.builds(lambda number: Authority(bytes([number]) * 32, b"certificate"), numbers)
+copies = st.lists(st.builds(SealedSecret, node_ids, st.just(b"sealed")), max_size=3).map(tuple)
 COMMAND_STRATEGY: st.SearchStrategy[Any] = st.one_of(
     st.builds(Submit, task_ids, specs),
     st.builds(Assign, task_ids, attempts, node_ids, replaces),
@@ -59,6 +66,9 @@ COMMAND_STRATEGY: st.SearchStrategy[Any] = st.one_of(
     st.builds(RemoveNode, node_ids),
     st.builds(SetNode, node_ids, st.sampled_from(Availability)),
     st.builds(SetReason, task_ids, st.sampled_from(["", "waits"])),
+    st.builds(RotateSecret, numbers, authorities, authorities, copies, st.one_of(st.just(NodeId("")), node_ids)),
+    st.builds(AckSecret, node_ids, numbers, numbers),
+    st.builds(AdvanceSecret, numbers, st.booleans()),
     st.builds(Admit, st.sampled_from([make_node(name) for name in NODES])),
 )
 STEP = st.tuples(COMMAND_STRATEGY, st.sampled_from(["", "sharp", "sharp", "sharp", "r1"]))
@@ -75,6 +85,12 @@ def sharpened(command: Any, catalog: Catalog) -> Any:
             task = catalog.tasks[task_id]
             if task.previous:
                 return StopAssignment(task.assignment, "back", task.previous)
+    if isinstance(command, RotateSecret):
+        number = catalog.secrets.newest + 1
+        fresh, present = (Authority(bytes([each]) * 32, b"certificate") for each in (number, catalog.secrets.sending))
+        return RotateSecret(number, fresh, present, command.sealed, command.remove)
+    if isinstance(command, AdvanceSecret):
+        return AdvanceSecret(catalog.secrets.newest, command.retire)
     if isinstance(command, Reports):
         known = [catalog.assignments[key] for key in sorted(catalog.assignments)]
         phases = [report.phase for report in command.reports]
