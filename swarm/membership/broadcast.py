@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import chain, islice
 
 from swarm.model.ids import NodeId
 
@@ -18,10 +19,11 @@ from swarm.model.ids import NodeId
 class Broadcasts:
     """Invariant: a slot was sent fewer times than the limit that held when it was last picked."""
 
-    __slots__ = ("_by_count", "_sent", "fresh")
+    __slots__ = ("_by_count", "counts", "fresh")
 
     def __init__(self) -> None:
-        self._sent: dict[NodeId, int] = {}
+        self.counts: dict[NodeId, int] = {}
+        """Who waits, and how often each was sent; only to be read."""
         self._by_count: list[dict[NodeId, None]] = [{}]
         """The same slots, by how often they were sent; in each the longest waiting first."""
         self.fresh = False
@@ -29,52 +31,47 @@ class Broadcasts:
 
     def put(self, node_id: NodeId) -> None:
         """There is news of `node_id`: start its count again. What was not sent yet keeps its place."""
-        count = self._sent.get(node_id)
+        count = self.counts.get(node_id)
         if count:
             del self._by_count[count][node_id]
-        self._sent[node_id] = 0
+        self.counts[node_id] = 0
         self._by_count[0][node_id] = None
         self.fresh = True
 
     def forget(self, node_id: NodeId) -> None:
         """Say no more about `node_id`."""
-        count = self._sent.pop(node_id, None)
+        count = self.counts.pop(node_id, None)
         if count is not None:
             del self._by_count[count][node_id]
 
     def clear(self) -> None:
         """Say no more about anybody."""
-        self._sent.clear()
+        self.counts.clear()
         self._by_count = [{}]
         self.fresh = False
 
-    def waiting(self, at_most: int = 2**31) -> list[NodeId]:
+    def waiting(self, at_most: int | None = None) -> list[NodeId]:
         """Whom to tell about next: fewest sent first, then the longest waiting. O(at_most)."""
-        first: list[NodeId] = []
-        for slots in self._by_count:
-            for node_id in slots:
-                if len(first) >= at_most:
-                    return first
-                first.append(node_id)
-        return first
+        return list(islice(chain.from_iterable(self._by_count), at_most))
 
     def sent(self, node_id: NodeId, *, limit: int) -> None:
         """It went out once more; dropped when it has gone out often enough."""
-        count = self._sent.get(node_id)
+        count = self.counts.get(node_id)
         if count is None:
             return
-        del self._by_count[count][node_id]
+        by_count = self._by_count
+        del by_count[count][node_id]
         count += 1
         if count >= limit:
-            del self._sent[node_id]
+            del self.counts[node_id]
             return
-        self._sent[node_id] = count
-        if count == len(self._by_count):
-            self._by_count.append({})
-        self._by_count[count][node_id] = None
+        self.counts[node_id] = count
+        if count == len(by_count):
+            by_count.append({})
+        by_count[count][node_id] = None
 
     def __len__(self) -> int:
-        return len(self._sent)
+        return len(self.counts)
 
 
 @lru_cache(maxsize=4096)

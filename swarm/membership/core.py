@@ -362,11 +362,11 @@ class Membership:
 
     @property
     def _gossip_at(self) -> float:
-        alone = len(self._samples) > 0 and self._table.size > self.config.everyone_probes_max
-        if self._broadcasts.fresh and len(self._broadcasts):
-            return self._gossiped_at + self.config.gossip_spacing_s
-        if len(self._broadcasts) or alone:  # in small clusters samples ride on the pings
-            return self._gossiped_at + self.config.gossip_interval_s
+        if self._broadcasts.counts:
+            fresh = self._broadcasts.fresh
+            return self._gossiped_at + (self.config.gossip_spacing_s if fresh else self.config.gossip_interval_s)
+        if self._samples.waiting and self._table.size > self.config.everyone_probes_max:
+            return self._gossiped_at + self.config.gossip_interval_s  # in small clusters samples ride on the pings
         return math.inf
 
     def _probe_round(self, now: float) -> None:
@@ -393,6 +393,6 @@ class Membership:
         if len(targets) >= self.config.everyone_probes_max:
             targets = self._rng.sample(targets, self.config.gossip_fanout)
         for record in list(targets):
-            if not len(self._broadcasts) and not len(self._samples):
+            if not self._broadcasts.counts and not self._samples.waiting:
                 break
             self._mail.post(record, Rumours(self._mail.me(now)), now)

@@ -64,7 +64,7 @@ class Mail:
         if about_it is not None:
             claims.append(about_it)
             bytes_left -= claim_bytes(about_it)
-        for node_id in self._broadcasts.waiting(bytes_left // _CLAIM_BYTES_MIN + 2) if len(self._broadcasts) else ():
+        for node_id in self._broadcasts.waiting(bytes_left // _CLAIM_BYTES_MIN + 2) if self._broadcasts.counts else ():
             record = self._table.me if node_id == self._table.me.node_id else self._table.records[node_id]
             if record is to:
                 continue

@@ -24,15 +24,20 @@ def newer(mine: Sample | None, other: Sample) -> bool:
 class SampleBoard:
     """Invariant: at most one sample per node; what waits to be sent is on the board."""
 
-    __slots__ = ("_queue", "latest")
+    __slots__ = ("_queue", "latest", "waiting")
 
     def __init__(self) -> None:
         self.latest: dict[NodeId, Sample] = {}
         self._queue = Broadcasts()
+        self.waiting = self._queue.counts
+        """Whose samples wait to be sent; only to be read."""
 
     def merge(self, sample: Sample) -> bool:
         """Keep it if it is the latest of its node, and pass it on. Returns whether it was."""
-        if not newer(self.latest.get(sample.node_id), sample):
+        mine = self.latest.get(sample.node_id)
+        if mine is not None and mine.sequence == sample.sequence and mine.generation == sample.generation:
+            return False  # nearly all of them
+        if not newer(mine, sample):
             return False
         self.latest[sample.node_id] = sample
         self._queue.put(sample.node_id)
@@ -45,12 +50,12 @@ class SampleBoard:
 
     def take(self, bytes_max: int, *, limit: int) -> tuple[Sample, ...]:
         """The least told samples that fit."""
-        if not len(self._queue):
+        if not self._queue.counts:
             return ()
         chosen = self._queue.waiting(max(0, bytes_max // SAMPLE_BYTES_MAX))
         for node_id in chosen:
             self._queue.sent(node_id, limit=limit)
-        return tuple(self.latest[node_id] for node_id in chosen)
+        return tuple([self.latest[node_id] for node_id in chosen])
 
     def __len__(self) -> int:
         """How many wait to be sent."""

@@ -84,12 +84,9 @@ class Table:
         self.sample_of: Callable[[NodeId], Sample | None] = lambda node_id: None
         self._outbox = outbox
         self._broadcasts = broadcasts
-        self._present: list[Record] = []
-
-    @property
-    def size(self) -> int:
+        self.size = 1
         """Members present, this one included."""
-        return len(self._present) + 1
+        self._present: list[Record] = []
 
     def present(self) -> list[Record]:
         """Alive and suspect members but this one, by id. O(1); do not modify, and copy it before anything may change."""
@@ -108,7 +105,7 @@ class Table:
         """An admitted member not heard of yet: suspect until it answers, at generation 0 so that any word of its own wins."""
         record = Record(node_id, name, address, 0, 0, MemberStatus.SUSPECT, now, declared=address)
         self.records[node_id] = record
-        insort(self._present, record, key=_id_of)
+        self._now_present(record)
         self._tell(None, record, now)
         return record
 
@@ -193,6 +190,7 @@ class Table:
         for record in self.records.values():
             assert (record.kind is not None) or record.status is not MemberStatus.DEAD, "death has a kind"
             assert record.status is not MemberStatus.ALIVE or record.kind is None
+        assert self.size == len(self._present) + 1
         assert self.present() == [self.records[i] for i in sorted(self.records) if self.records[i].status in _PRESENT]
 
     def _set_status(self, record: Record, status: MemberStatus, kind: VerdictKind | None, accuser: str, now: float) -> None:
@@ -206,12 +204,17 @@ class Table:
             record.kind = VerdictKind.DAEMON_STALLED  # an accuser that did not say why: the kind that justifies least
         record.accuser = accuser if accused else ""
         if is_present and not was_present:
-            insort(self._present, record, key=_id_of)
+            self._now_present(record)
         elif was_present and not is_present:
             self._no_longer_present(record)
 
+    def _now_present(self, record: Record) -> None:
+        insort(self._present, record, key=_id_of)
+        self.size += 1
+
     def _no_longer_present(self, record: Record) -> None:
         del self._present[bisect_left(self._present, record.node_id, key=_id_of)]
+        self.size -= 1
 
     def _tell(self, old: MemberView | None, record: Record, now: float) -> None:
         new = self.view(record, now)

@@ -7,15 +7,15 @@ this against the encoder. Pure: no I/O, no clock, no randomness of its own.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import assert_never
 
-from swarm.membership.messages import Ack, Claim, Message, Ping, ProbeReport, ProbeRequest
+from swarm.membership.messages import Ack, Claim, Message, Ping, ProbeReport, ProbeRequest, Rumours, SyncState
 from swarm.model.liveness import Sample
 from swarm.wire.envelope import SEAL_BYTES
 
 IP_UDP_BYTES = 28
 """What the kernel adds to a sealed packet on IPv4, not counted here."""
 _FLOAT_BYTES = 9
-_OTHER_TAG_BYTES = {"Rumours": 8, "SyncState": 5}
 
 
 def sealed_bytes(message: Message) -> int:
@@ -25,24 +25,29 @@ def sealed_bytes(message: Message) -> int:
 
 def plain_bytes(message: Message) -> int:
     """What `encode_message` would make of it."""
-    total = 1 + claim_bytes(message.me) + _array_bytes(len(message.claims)) + _array_bytes(len(message.samples))
-    for claim in message.claims:
-        total += claim_bytes(claim)
-    for sample in message.samples:
-        total += sample_bytes(sample)
+    claims, samples = message.claims, message.samples
+    total = 1 + claim_bytes(message.me) + _array_bytes(len(claims)) + _array_bytes(len(samples))
+    if claims:
+        total += sum(map(claim_bytes, claims))
+    if samples:
+        total += sum(map(sample_bytes, samples))
     match message:
-        case Ping():
-            return total + 5 + _int_bytes(message.sequence) + _text_bytes(message.target)
         case Ack():
             return total + 4 + _int_bytes(message.sequence)
+        case Ping():
+            return total + 5 + _int_bytes(message.sequence) + _text_bytes(message.target)
+        case Rumours():
+            return total + 8
         case ProbeRequest():
             addressed = _text_bytes(message.target) + _text_bytes(message.address)
             return total + 8 + _int_bytes(message.sequence) + addressed
         case ProbeReport():
             found = _text_bytes(message.target) + 1 + _text_bytes(message.connect)
             return total + 7 + _int_bytes(message.sequence) + found
+        case SyncState():
+            return total + 5
         case _:
-            return total + _OTHER_TAG_BYTES[type(message).__name__]
+            assert_never(message)
 
 
 @lru_cache(maxsize=1 << 16)
