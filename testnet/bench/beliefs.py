@@ -112,6 +112,10 @@ class Absence:
     since_utc: float
     until_utc: float = float("inf")
 
+    def covers(self, belief: Belief) -> bool:
+        """Whether the belief is about this host, between its going and its being settled again."""
+        return self.host == belief.subject and self.since_utc <= belief.at_utc <= self.until_utc
+
 
 def mistaken(beliefs: list[Belief], absences: list[Absence]) -> list[Belief]:
     """Suspicions and deaths of hosts that were there. `beliefs` are in order of time.

@@ -151,4 +151,7 @@ def _notes(beliefs: list[Belief], wrong: list[Belief], cuts: Cuts, logs: Logs, *
         f"serf {len(serf_wrong)} failed. {logs.elections()} elections.",
     ]
     notes += [f"Wrongly: {worded(belief)}." for belief in wrong if belief.status == "dead"][:10]
+    if suspected := [belief for belief in wrong if belief.status == "suspect"]:
+        returned = sum(any(gone.covers(belief) for gone in cuts.absences) for belief in suspected)
+        notes.append(f"Of the suspicions {returned} were of a host that had just come back. The first: {worded(suspected[0])}.")
     return notes + [f"Logged: {line[:200]}" for line in logs.troubles()[:10]]
