@@ -108,6 +108,12 @@ class DataFolder:
         assert self.cluster is not None, "no cluster yet"
         return issue(secret, cluster_salt(self.cluster.cluster_id), self.node_id, self.private_key)
 
+    def raise_generation(self, generation: int) -> None:
+        """Starts are counted from here on, where others heard of a later one. Durable when it returns; never lower."""
+        if generation > self.generation:
+            _replace(self.path / GENERATION, b"%d\n" % generation)
+            self.generation = generation
+
     def close(self) -> None:
         """Release the folder for another process."""
         os.close(self._lock)

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import trio
 
 from swarm.drivers.link import close_now
-from swarm.errors import BadMessage, OperatorError, PeerError, Unauthenticated, Unreachable
+from swarm.drivers.presence import NO_RUN, Run, displaced
+from swarm.errors import BadMessage, OperatorError, PeerError, StartRefused, Unauthenticated, Unreachable
 from swarm.model.command import Found
 from swarm.model.entry import KIND_FOUND, Entry, Voter
 from swarm.model.ids import ClusterId, NodeId, is_id
@@ -86,11 +87,16 @@ def belonging_of(found_bytes: bytes) -> Belonging:
 class Desk:
     """Answers. `known` and `complete` are set by whoever greets others; `admit` once there is a replica to ask.
 
-    `settled` is set as soon as this node belongs to a cluster.
+    `settled` is set as soon as this node belongs to a cluster; `refusal` when an elder daemon has this node's identity.
     """
 
-    def __init__(self, me: Node, *, persist_found: PersistFound, belonging: Belonging | None = None) -> None:
+    def __init__(
+        self, me: Node, *, persist_found: PersistFound, belonging: Belonging | None = None, run: Run = NO_RUN
+    ) -> None:
         self.me = me
+        self.refusal: StartRefused | None = None
+        self.on_displaced: Callable[[], None] = lambda: None
+        self._run = run
         self.known: tuple[NodeId, ...] = (me.id,)
         self.complete = False
         self.admit: Admit | None = None
@@ -107,6 +113,20 @@ class Desk:
         assert self.belonging is None or self.belonging.cluster_id == belonging.cluster_id
         self.belonging = belonging
         self.settled.set()
+
+    def question(self) -> Greet:
+        """What this node asks at another's desk."""
+        return Greet(BOOT_VERSION, self.me, self.known, self._run.instance, self._run.running_s)
+
+    def is_twin(self, there: Greet | Greeting) -> bool:
+        """Whether another daemon speaks with this node's id and key. The caller has checked that they are the speaker's."""
+        same = (there.node.id, there.node.fingerprint) == (self.me.id, self.me.fingerprint)
+        return same and self._run.is_twin(there.instance)
+
+    def displace(self, refusal: StartRefused) -> None:
+        """An elder daemon has this node's identity: this one ends."""
+        self.refusal = self.refusal or refusal
+        self.on_displaced()
 
     async def grant(self, found_bytes: bytes) -> Belonging:
         """Make these bytes entry 1 of this node, on disk, or return the founding that was granted before. Raises `BadMessage`."""
@@ -148,18 +168,31 @@ class Desk:
             return self._refused("conflict", f"version {question.version} of the bootstrap protocol is not spoken here")
         match question:
             case Greet():
-                return self._greeting()
+                return self._greet(question)
             case Propose():
                 return await self._answer_proposal(question)
             case Join():
                 return await self._answer_join(question)
 
-    def _greeting(self) -> Greeting:
-        there = self.belonging
-        if there is None:
-            return Greeting(BOOT_VERSION, self.me, self.known, self.complete)
+    def _greet(self, question: Greet) -> Greeting:
+        elder = False
+        if self.is_twin(question):
+            elder = self._run.is_elder(question.instance, question.running_s)
+            self.counters["twins_met"] += 1
+            if not elder:
+                self.displace(displaced(self.me, question.node.address, question.running_s))
+        there = self.belonging or Belonging(ClusterId(""), 0, b"", ())
         return Greeting(
-            BOOT_VERSION, self.me, self.known, self.complete, there.cluster_id, there.recovery_generation, there.found
+            BOOT_VERSION,
+            self.me,
+            self.known,
+            self.complete,
+            cluster_id=there.cluster_id,
+            recovery_generation=there.recovery_generation,
+            found=there.found,
+            instance=self._run.instance,
+            running_s=self._run.running_s,
+            elder=elder,
         )
 
     async def _answer_proposal(self, question: Propose) -> Granted | Refused:

@@ -49,9 +49,12 @@ class Declaring:
         *,
         request_id: Callable[[], RequestId],
         rejoin: Callable[[], Awaitable[None]] | None = None,
+        elder_at: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
-        """`rejoin` asks the members' desk to be admitted again, under the same id and key."""
+        """`rejoin` asks the members' desk to be admitted again, under the same id and key; `elder_at` an address whether another
+        daemon with this node's identity was there first."""
         self._rejoin = rejoin
+        self._elder_at = elder_at
         self._started_at = trio.current_time()
         self._replica = replica
         self._catalog = catalog
@@ -81,6 +84,8 @@ class Declaring:
         known = self._catalog.nodes.get(facts.id)
         if known is None or (known.availability is Availability.LEFT and not self._replica.leader_id):
             await self._maybe_rejoin()
+            return
+        if known.address != facts.address and self._elder_at is not None and await self._elder_at(known.address):
             return
         if known.availability is Availability.LEFT and not self._returned:
             await self._replica.submit(SetNode(facts.id, Availability.ACTIVE), request_id=self._request_id())

@@ -22,6 +22,7 @@ import trio
 
 from swarm.drivers.boot import Belonging, Desk, ask, belonging_of, voters_of
 from swarm.drivers.joining import SAY_EVERY_S, join
+from swarm.drivers.presence import displaced
 from swarm.errors import BadMessage, PeerError, StartRefused, Unauthenticated
 from swarm.model.command import Found
 from swarm.model.entry import KIND_FOUND, Entry
@@ -29,7 +30,7 @@ from swarm.model.ids import ClusterId, NodeId, random_id
 from swarm.model.node import Node
 from swarm.ports import Clock, Dialer
 from swarm.wire import codec
-from swarm.wire.boot import BOOT_VERSION, Granted, Greet, Greeting, Propose, Refused, Reply
+from swarm.wire.boot import BOOT_VERSION, Granted, Greeting, Propose, Refused, Reply
 
 GREET_EVERY_S = 0.5
 """Between greetings of one address, times 0.5 to 1.5: founding takes about two rounds; each costs a handshake, some 3 ms."""
@@ -185,6 +186,7 @@ class Founding:
         self._rng = rng
         self._say = say
         self._news = trio.Event()
+        desk.on_displaced = self._tell_news
 
     async def settle(self) -> Belonging:
         """Return once this node belongs to a cluster. Raises `StartRefused`. Without addresses, founds a cluster of one."""
@@ -206,6 +208,8 @@ class Founding:
     async def _decide_until_settled(self) -> Belonging:
         say_at = trio.current_time() + FIRST_SAY_S
         while self._desk.belonging is None:
+            if self._desk.refusal is not None:
+                raise self._desk.refusal
             decision = decide(self._me, self._views)
             match decision:
                 case JoinCluster():
@@ -264,8 +268,10 @@ class Founding:
         while True:
             view: View
             try:
-                reply = await ask(self._dialer, address, Greet(BOOT_VERSION, self._me, self._desk.known))
+                reply = await ask(self._dialer, address, self._desk.question())
                 view = reply if isinstance(reply, Greeting) else PeerError(getattr(reply, "message", "an unfitting answer"))
+                if isinstance(view, Greeting) and self._desk.is_twin(view):
+                    view = self._on_twin(address, view)
             except PeerError as error:
                 view = error
             self._views[address] = view
@@ -275,6 +281,12 @@ class Founding:
                 await self._desk.settled.wait()
                 self._tell_news()
                 return
+
+    def _on_twin(self, address: str, twin: Greeting) -> PeerError:
+        """This node's own id answers there, and it is not this daemon: one of the two data folders is a copy."""
+        if twin.elder:
+            self._desk.displace(displaced(self._me, address, twin.running_s))
+        return PeerError("a second daemon with this node's own identity, whose data folder is a copy: it has to go")
 
     def _tell_news(self) -> None:
         self._news.set()

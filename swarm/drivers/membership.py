@@ -29,6 +29,7 @@ from swarm.membership import (
     SendPacket,
     SyncState,
     TryConnect,
+    TwinSuspected,
     decode_message_untrusted,
     encode_message,
 )
@@ -62,6 +63,9 @@ class Sealer(Protocol):
     def open_untrusted(self, packet: bytes) -> tuple[NodeId, bytes]:
         """Who sealed it, and what. Raises `Unauthenticated` or `BadMessage`."""
 
+    def advance(self, generation: int) -> None:
+        """Seal from here on as a daemon of that generation, if it is a later one."""
+
 
 class Gossip:
     """Owns the core while it runs. `lag` is how late wakes come, `counters` what was sent, received and dropped, `history` what
@@ -81,6 +85,8 @@ class Gossip:
         self._sealer = sealer
         self._self_id = core.self_id
         self._subscribers: list[Subscriber] = [self.history.on_change]
+        self.on_twin: Callable[[str], None] = lambda address: None
+        """Told an address at which this node's identity is said to live; must not suspend."""
         self._nursery: trio.Nursery | None = None
         self._limiter = trio.CapacityLimiter(_CONNECTS_MAX)
         self._wake = trio.Event()
@@ -232,7 +238,11 @@ class Gossip:
         match effect:
             case SendPacket():
                 self._send(effect)
+            case TwinSuspected():
+                self.on_twin(effect.address)
             case MemberChanged():
+                if effect.new.node_id == self._self_id:
+                    self._sealer.advance(effect.new.generation)
                 for subscriber in self._subscribers:
                     subscriber(effect)
             case TryConnect():

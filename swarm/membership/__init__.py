@@ -2,7 +2,7 @@
 
 from swarm.membership.config import Config
 from swarm.membership.core import Membership
-from swarm.membership.effects import Effect, MemberChanged, PingOverStream, PushPull, SendPacket, TryConnect
+from swarm.membership.effects import Effect, MemberChanged, PingOverStream, PushPull, SendPacket, TryConnect, TwinSuspected
 from swarm.membership.messages import MemberIdentity, Message, SyncState, decode_message_untrusted, encode_message
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "SendPacket",
     "SyncState",
     "TryConnect",
+    "TwinSuspected",
     "decode_message_untrusted",
     "encode_message",
 ]

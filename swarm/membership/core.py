@@ -1,8 +1,8 @@
 """The membership core: who is there, by SWIM with Lifeguard and by kind of evidence.
 
 Inputs are packets, results of connects, exchanged tables, what the streams do, and intents; outputs are the effects of `effects`.
-A member's own word is the only one that brings it back; the probing, the cases against members and the wording of evidence are in
-`probe`, `investigation` and `evidence`.
+A member's own word is the only one that brings it back; what becomes of claims, the probing, the cases against members and the
+wording of evidence are in `claims`, `probe`, `investigation` and `evidence`.
 
 Promises: only this node raises its own incarnation; it answers only pings meant for its id; who answered it lately is asked
 before it is believed dead on another's word; after a pause of this process it accuses nobody for what happened meanwhile.
@@ -16,26 +16,26 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
+import msgspec
+
 from swarm.machine import Outbox
 from swarm.membership.broadcast import Broadcasts
+from swarm.membership.claims import Claims
 from swarm.membership.config import Config
-from swarm.membership.effects import Effect, MemberChanged, PushPull, SendPacket
+from swarm.membership.effects import Effect, PushPull, SendPacket
 from swarm.membership.health import LocalHealth
 from swarm.membership.investigation import Investigations
 from swarm.membership.mail import Mail
-from swarm.membership.messages import Ack, Claim, MemberIdentity, Message, Ping, ProbeReport, ProbeRequest, Rumours, SyncState
+from swarm.membership.messages import Ack, MemberIdentity, Message, Ping, ProbeReport, ProbeRequest, Rumours, SyncState
 from swarm.membership.messages import format_address as address_of
 from swarm.membership.probe import Prober
 from swarm.membership.samples import SampleBoard
 from swarm.membership.sync import as_suspicion, state_of, sync_interval_s
-from swarm.membership.table import Record, Table, claim_order
+from swarm.membership.table import Record, Table
 from swarm.model.ids import NodeId
 from swarm.model.liveness import MemberStatus, MemberView, Sample
 
-_ACCUSED = (MemberStatus.SUSPECT, MemberStatus.DEAD)
 _PRESENT = (MemberStatus.ALIVE, MemberStatus.SUSPECT)
-_ABSURD = 2**50
-"""A generation or incarnation this large about oneself is refused: answering it would overflow the counter."""
 
 
 class Membership:
@@ -59,6 +59,9 @@ class Membership:
         self.counters = self._cases.counters
         """What was dropped, by reason, and what became of investigations."""
         self._table.explain = self._cases.explain
+        self._claims = Claims(
+            config, self._table, self._mail, self._prober, self._cases, self._health, rng, self._outbox, self.counters
+        )
         self._round_at = now
         self._dead_retry_at = now
         self._sync_at = math.inf
@@ -142,18 +145,25 @@ class Membership:
         """Announce the departure for good; go on answering until `has_left`."""
         self._now = now
         self._left_at = min(self._left_at, now)
-        self._say_of_myself(MemberStatus.LEFT, self._table.me.incarnation + 1, now)
+        self._claims.say_of_myself(MemberStatus.LEFT, self._table.me.incarnation + 1, now)
 
     def pause(self, until_s: float, now: float) -> None:
         """Announce that the daemon stops and means to be back by `until_s`: nothing need be replaced before then."""
         self._now = now
         self._table.me.paused_until = until_s
-        self._say_of_myself(self._table.me.status, self._table.me.incarnation + 1, now)
+        self._claims.say_of_myself(self._table.me.status, self._table.me.incarnation + 1, now)
 
     def observe_sample(self, sample: Sample, now: float) -> None:
-        """This node's own load."""
+        """This node's own load, at whatever pace it is measured: how often it is told depends on N (`samples`)."""
         self._now = now
-        self._samples.merge(sample)
+        if sample.generation < self._table.me.generation:  # others know a later start of ours, and would take it for an old one
+            sample = msgspec.structs.replace(sample, generation=self._table.me.generation)
+        self._samples.observe(sample, members=self._table.size, config=self.config, now=now)
+
+    def observe_pressure(self, *, lag_s: float, cpu_pressure_permille: int | None, now: float) -> None:
+        """How late this process's own loop ran since the last call, and its host's CPU pressure (None where unknown)."""
+        self._now = now
+        self._health.on_pressure(lag_s=lag_s, cpu_pressure_permille=cpu_pressure_permille)
 
     def observe_stream(self, node_id: NodeId, connected: bool, now: float) -> None:
         """A stream to a peer stands, or ended. An end is looked into at once: a killed daemon's kernel tells in milliseconds."""
@@ -243,7 +253,7 @@ class Membership:
             record = self._table.records.get(flight.target)
             if record is not None and record.status in _PRESENT:
                 if record.accusation is not None:
-                    self._on_claim(record.accusation, now, second_hand=False)
+                    self._claims.on_claim(record.accusation, now)
                 if record.status in _PRESENT:
                     self._cases.on_ping_lost(record, flight.sent_at, now)
         self._cases.tick(now)
@@ -277,12 +287,13 @@ class Membership:
 
     def _take_news(self, sender: Record, message: Message, now: float, *, second_hand: bool) -> None:
         sender.last_heard = now
-        self._on_claim(message.me, now, second_hand=False)
+        self._claims.on_own_word(sender, message.me, now)
         for claim in message.claims:
-            self._on_claim(as_suspicion(claim) if second_hand else claim, now, second_hand=second_hand)
+            self._claims.on_claim(as_suspicion(claim) if second_hand else claim, now)
+        forward = self._table.size > self.config.everyone_probes_max
         for sample in message.samples:
             if sample.node_id in self._table.records:
-                self._samples.merge(sample)
+                self._samples.merge(sample, forward=forward)
 
     def _on_ack(self, sender: Record, ack: Ack, now: float) -> None:
         flight = self._prober.on_ack(sender.node_id, ack.sequence, now)
@@ -301,62 +312,6 @@ class Membership:
         if record.node_id in self._cases:
             self.counters["cases_answered"] += 1
         self._cases.close(record.node_id)
-
-    # ---- claims -----------------------------------------------------------------------------------------------------
-
-    def _on_claim(self, claim: Claim, now: float, *, second_hand: bool) -> None:
-        if claim.node_id == self._table.me.node_id:
-            self._on_claim_about_me(claim, now)
-            return
-        record = self._table.records.get(claim.node_id)
-        if record is None:
-            self.counters["claim_about_stranger"] += 1
-            return
-        accused = claim.status in _ACCUSED and claim_order(claim)[:2] >= record.order[:2]
-        lately = now - record.last_contact <= self.config.contact_fresh_s
-        if accused and record.status is MemberStatus.ALIVE and lately:
-            record.accusation = claim
-            if not self._prober.in_flight(record.node_id):
-                self._prober.ping(record, now)
-        elif self._table.adopt(record, claim, now):
-            self._after_adopting(record, now)
-        elif accused and record.node_id in self._cases:
-            self._cases.on_accusation(record, NodeId(claim.accuser), claim.kind, now, sleep_s=0.0)
-
-    def _after_adopting(self, record: Record, now: float) -> None:
-        if record.status is MemberStatus.SUSPECT:
-            small = self._table.size <= self.config.everyone_probes_max
-            sleep_s = 0.0 if small else self.config.suspicion_max_s * (1 + self._rng.random())
-            self._cases.on_accusation(record, NodeId(record.accuser), record.kind, now, sleep_s=sleep_s)
-            return
-        self._cases.forget(record.node_id)
-        self.counters[f"became_{record.status.value}"] += 1
-
-    def _on_claim_about_me(self, claim: Claim, now: float) -> None:
-        me = self._table.me
-        if claim.generation > _ABSURD or claim.incarnation > _ABSURD:
-            self.counters["absurd_claim"] += 1
-            return
-        if claim.generation > me.generation:
-            me.generation = claim.generation  # our counter of starts was lost or restored: others must still hear us
-            self.counters["generation_behind"] += 1
-        elif claim_order(claim) <= me.order:
-            return
-        if claim.status in _ACCUSED:
-            self._health.on_refute()
-            self.counters["refuted"] += 1
-        self._say_of_myself(me.status, claim.incarnation + 1, now)
-
-    def _say_of_myself(self, status: MemberStatus, incarnation: int, now: float) -> None:
-        """The only place where an incarnation grows."""
-        me = self._table.me
-        assert incarnation > me.incarnation or status is me.status
-        old = self._table.view(me, now)
-        if status is not me.status:
-            me.since = now
-        me.status, me.incarnation = status, incarnation
-        self._broadcasts.put(me.node_id)
-        self._outbox.emit(MemberChanged(old, self._table.view(me, now), "this node's own word"))
 
     # ---- rounds -----------------------------------------------------------------------------------------------------
 

@@ -54,4 +54,11 @@ class MemberChanged:
     removed: bool = False
 
 
-Effect = SendPacket | TryConnect | PingOverStream | PushPull | MemberChanged
+@dataclass(frozen=True, slots=True)
+class TwinSuspected:
+    """Somebody says that this node, or a daemon with its identity, is at `address`, which is not this daemon's: ask there."""
+
+    address: str
+
+
+Effect = SendPacket | TryConnect | PingOverStream | PushPull | MemberChanged | TwinSuspected

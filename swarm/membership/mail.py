@@ -54,6 +54,11 @@ class Mail:
             packet = self._loaded(to, packet, now)
         self._outbox.emit(SendPacket(address, packet))
 
+    def _sample_sends(self) -> int:
+        """Where everybody pings everybody: a whole round of pings, and as many answers that may take some of them."""
+        config, others = self._config, self._table.size - 1
+        return 2 * others if others < config.everyone_probes_max else config.sample_sends
+
     def _loaded(self, to: Record, packet: PacketT, now: float) -> PacketT:
         limit = retransmit_limit(self._table.size, self._config.retransmit_factor)
         bytes_left = self._config.packet_bytes_max - HEADER_BYTES_MAX
@@ -75,7 +80,7 @@ class Mail:
                 claims.append(claim)
                 bytes_left -= claim_bytes(claim)
             self._broadcasts.sent(node_id, limit=limit)
-        samples = self._samples.take(min(self._config.sample_bytes_max, bytes_left), limit=limit)
+        samples = self._samples.take(min(self._config.sample_bytes_max, bytes_left), limit=self._sample_sends())
         if not claims and not samples:
             return packet
         return msgspec.structs.replace(packet, claims=tuple(claims), samples=samples)

@@ -130,6 +130,8 @@ def claim_bytes(claim: Claim) -> int:
 
 SAMPLE_BYTES_MAX = 150
 """An upper bound of one sample's size on the wire."""
+SAMPLE_BYTES_TYPICAL = 60
+"""A sample with ordinary numbers (a test measures it)."""
 
 
 def encode_message(message: Message) -> bytes:

@@ -12,6 +12,7 @@ Pure: no I/O, no clock, no randomness of its own.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,6 +63,9 @@ class Record:
     """Its address as the catalog last had it."""
     rtt_s: float = 0.0
     stream: bool = False
+    twin_at: float = -math.inf
+    twin_address: str = ""
+    """When it last turned up at two addresses, and the other one: it moved, or a second daemon has its identity."""
     udp_blocked: bool = False
     """It answers over its stream and not over UDP: a condition to show to people."""
     told: Claim | None = None
@@ -108,6 +112,10 @@ class Table:
         self._now_present(record)
         self._tell(None, record, now)
         return record
+
+    def broadcast(self, record: Record) -> None:
+        """There is news of it: pass it on."""
+        self._broadcasts.put(record.node_id)
 
     def remove(self, node_id: NodeId, now: float) -> None:
         """No member any more."""

@@ -22,9 +22,11 @@ from swarm.adapters.clock import SystemClock
 from swarm.adapters.identity import CLUSTER, ClusterFile
 from swarm.drivers.boot import Belonging, Desk, belonging_of
 from swarm.drivers.founding import Founding, check_start
+from swarm.drivers.presence import Run
+from swarm.drivers.twins import Twins
 from swarm.errors import StartRefused
 from swarm.model.entry import Entry
-from swarm.model.ids import NodeId
+from swarm.model.ids import NodeId, random_id
 from swarm.node.site import Site
 from swarm.ports import PROTOCOL_BOOT, Batch, Stored
 from swarm.wire import boot
@@ -33,6 +35,7 @@ from swarm.wire.codec import encode
 from swarm.wire.token import format_token, parse_token
 
 LOG = logging.getLogger("swarm.node")
+CLOCK = SystemClock()
 
 
 async def belong(site: Site) -> tuple[ClusterFile, Desk]:
@@ -48,14 +51,25 @@ async def belong(site: Site) -> tuple[ClusterFile, Desk]:
         site.facts,
         persist_found=lambda entry: _persist_found(site, secret, entry),
         belonging=_belonging(known) if known is not None else None,
+        run=Run(random_id(random.SystemRandom()), CLOCK.now(), CLOCK.now),
     )
     site.port.use(PROTOCOL_BOOT, await trio.to_thread.run_sync(contexts, folder.boot_credentials(secret), PROTOCOL_BOOT))
     site.port.handle(PROTOCOL_BOOT, desk.accept)
     if known is None:
         known = await _settle(site, desk, secret)
-    elif known.found:
-        await _write_entry_1(site, boot.decode_entry_untrusted(known.found))
+    else:
+        await _refuse_twin(site, desk, known)
+        if known.found:
+            await _write_entry_1(site, boot.decode_entry_untrusted(known.found))
     return known, desk
+
+
+async def _refuse_twin(site: Site, desk: Desk, known: ClusterFile) -> None:
+    """Raise `StartRefused` when a daemon with this node's identity runs where this one was last."""
+    for last in [node.address for node in known.nodes if node.id == site.facts.id and node.address != site.facts.address]:
+        await Twins(desk, site.port).elder_at(last)
+    if desk.refusal is not None:
+        raise desk.refusal
 
 
 def check_log(folder: Path, stored: Stored, *, has_cluster: bool) -> None:
@@ -96,7 +110,7 @@ async def _settle(site: Site, desk: Desk, secret: bytes) -> ClusterFile:
     """Found or join, and remember it."""
     peers = site.config.peers
     founding = Founding(
-        desk, peers, dialer=site.port, clock=SystemClock(), rng=random.SystemRandom(), say=lambda text: LOG.info("%s", text)
+        desk, peers, dialer=site.port, clock=CLOCK, rng=random.SystemRandom(), say=lambda text: LOG.info("%s", text)
     )
     belonging = await founding.settle()
     if site.folder.cluster is None:  # joined: a founding was remembered before it was granted

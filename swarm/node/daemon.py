@@ -13,6 +13,7 @@
     ├─ api               Unix socket and HTTPS
     ├─ key_follower      the cluster's secret: follows its rotation
     ├─ rejoining         the way back after a rotation that was missed
+    ├─ twins             another daemon with this node's identity
     ├─ save_members      who is admitted, into the data folder
     ├─ learn_engine      an engine that comes late, or was upgraded
     └─ watch_signals     SIGTERM and SIGINT: an announced pause
@@ -57,6 +58,7 @@ from swarm.drivers.round_trips import RoundTrips
 from swarm.drivers.runner import RunnerDriver
 from swarm.drivers.sampler import Sampler
 from swarm.drivers.streams import Streams
+from swarm.drivers.twins import Twins
 from swarm.drivers.view import ViewSource
 from swarm.errors import StartRefused
 from swarm.membership import Config as MembershipConfig
@@ -122,7 +124,8 @@ class Daemon:
         self.views = ViewSource(self.replica, self.catalog, self.gossip.members, self.clock)
         self.duties = Duties(self.replica, self.views, self.clock)
         self.declaring = Declaring(
-            self.replica, self.catalog, lambda: site.facts, request_id=self.request_id, rejoin=self.rejoin
+            self.replica, self.catalog, lambda: site.facts, request_id=self.request_id, rejoin=self.rejoin,
+            elder_at=lambda address: self.twins.elder_at(address),
         )
         self.departure = Departure(self.replica, self.catalog, self.gossip, request_id=self.request_id)
         self.sampler = Sampler(
@@ -138,6 +141,8 @@ class Daemon:
         self.log_source = LogSource(site.engine, self.clock)
         self.api = Api(self.make_face())
         desk.admit = self.admit
+        self.twins = Twins(desk, site.port)
+        self.gossip.on_twin = self.twins.suspect
         self.replica.subscribe(self.admitted.on_changes)
         self.gossip.subscribe(self.on_member)
         self.to_save: tuple[Node, ...] | None = None
@@ -286,8 +291,10 @@ class Daemon:
         self.gossip.observe_stream(node_id, connected)
 
     def on_member(self, change: MemberChanged) -> None:
-        """Gossip changed its mind about somebody."""
+        """Gossip changed its mind about somebody, or speaks for this node in another way."""
         new = change.new
+        if new.generation > self.site.folder.generation and new.node_id == self.site.folder.node_id:
+            self.save_wanted.set()
         LOG.info("%s is %s: %s", new.name, new.status.value, change.evidence or new.evidence)
         self.streams.wake(new.node_id)
         self.duties.wake()
@@ -325,6 +332,7 @@ class Daemon:
         await nursery.start(self.sampler.run)
         await nursery.start(self.log_source.run)
         await nursery.start(self.duties.run)
+        await nursery.start(self.twins.run)
         await nursery.start(self.declaring.run)
         await nursery.start(self.key_follower.run)
         nursery.start_soon(self.rejoining.run)
@@ -356,6 +364,8 @@ class Daemon:
         while True:
             await self.save_wanted.wait()
             self.save_wanted = trio.Event()
+            me = self.gossip.members()[self.site.folder.node_id]
+            await trio.to_thread.run_sync(self.site.folder.raise_generation, me.generation)
             nodes = self.to_save
             if nodes and nodes != (self.site.folder.cluster or self.cluster).nodes:
                 await self.keys.save_nodes(nodes)

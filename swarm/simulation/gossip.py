@@ -19,6 +19,7 @@ from swarm.membership import (
     SendPacket,
     SyncState,
     TryConnect,
+    TwinSuspected,
     decode_message_untrusted,
     encode_message,
 )
@@ -97,6 +98,8 @@ class Gossip:
         match effect:
             case SendPacket():
                 self._send(effect)
+            case TwinSuspected():
+                self.scene.world.trace(self.daemon.host.name, f"is said to live at {effect.address}")
             case MemberChanged():
                 for told in self.on_change:
                     told()

@@ -29,6 +29,7 @@ from swarm.membership import (
     SendPacket,
     SyncState,
     TryConnect,
+    TwinSuspected,
     decode_message_untrusted,
     encode_message,
 )
@@ -313,6 +314,8 @@ class GossipOnly:
             case MemberChanged():
                 for told in self.on_change:
                     told(member, effect)
+            case TwinSuspected():
+                pass  # no two members of a simulation share an identity
             case _:
                 assert_never(effect)
 

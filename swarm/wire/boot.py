@@ -11,6 +11,7 @@ Promise: decoding raises only `BadMessage`; ids, keys and fingerprints have thei
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TypeVar
 
 import msgspec
@@ -26,20 +27,27 @@ BOOT_VERSION = 1
 BOOT_BYTES_MAX = PAYLOAD_BYTES_MAX
 """A welcome names every admitted node: some 300 bytes each."""
 KNOWN_MAX = 4_096
+INSTANCE_CHARACTERS_MAX = 64
 
 
 class Greet(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """Who asks. `known` is every node id it has met on its own list of addresses, itself included, sorted."""
+    """Who asks. `known` is every node id it has met on its own list of addresses, itself included, sorted.
+
+    `instance` names this run of the daemon and `running_s` says how long it lasts: two daemons may hold one id (`drivers.twins`).
+    """
 
     version: int
     node: Node
     known: tuple[NodeId, ...]
+    instance: str = ""
+    running_s: float = 0.0
 
 
 class Greeting(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Who answers. `complete` is false while an address of its own list has not answered it.
 
     `found` is the encoded entry 1 of its cluster, when it has one: a founder that missed the proposal takes it from here.
+    `instance` is this run of the daemon. `elder` says, to another run under the same id, that this one was there first.
     """
 
     version: int
@@ -49,6 +57,9 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, tag=1):
     cluster_id: ClusterId = ClusterId("")
     recovery_generation: int = 0
     found: bytes = b""
+    instance: str = ""
+    running_s: float = 0.0
+    elder: bool = False
 
 
 class Propose(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -109,6 +120,7 @@ def decode_question_untrusted(data: bytes) -> Question:
         case Greet(node=node, known=known):
             check_node(node)
             _check_ids(known)
+            _check_run(question.instance, question.running_s)
         case Propose(node_id=node_id):
             _check_ids((node_id,))
         case Join(node=node):
@@ -123,6 +135,7 @@ def decode_reply_untrusted(data: bytes) -> Reply:
         case Greeting(node=node, known=known, cluster_id=cluster_id):
             check_node(node)
             _check_ids(known)
+            _check_run(reply.instance, reply.running_s)
             _check_cluster(cluster_id, optional=True)
         case Welcome(cluster_id=cluster_id, nodes=nodes):
             _check_cluster(cluster_id, optional=False)
@@ -161,6 +174,11 @@ def check_node(node: Node) -> None:
 def _check_ids(ids: tuple[NodeId, ...]) -> None:
     if len(ids) > KNOWN_MAX or not all(is_id(node_id) for node_id in ids):
         raise BadMessage("not a list of node ids")
+
+
+def _check_run(instance: str, running_s: float) -> None:
+    if len(instance) > INSTANCE_CHARACTERS_MAX or not 0 <= running_s < math.inf:
+        raise BadMessage("a run of a daemon without a usable name or age")
 
 
 def _check_cluster(cluster_id: ClusterId, *, optional: bool) -> None:

@@ -159,6 +159,11 @@ class Sealer:
         header = _HEADER.pack(VERSION, self._sending_id, self._sender_bytes, self._counter, nonce)
         return header + self._cipher.encrypt(nonce, plaintext, self._cluster + header)
 
+    def advance(self, generation: int) -> None:
+        """Seal as a daemon of `generation` from here on: whoever heard a later one takes the counters of this one for replays."""
+        assert 0 <= generation < 1 << (64 - _GENERATION_SHIFT)
+        self._counter = max(self._counter, generation << _GENERATION_SHIFT)
+
     def open_untrusted(self, packet: bytes) -> tuple[NodeId, bytes]:
         """Who sealed it and what, once. Raises `Unauthenticated` (or a kind of it) or `BadMessage`."""
         if not SEAL_BYTES <= len(packet) <= PACKET_BYTES_MAX:

@@ -217,7 +217,7 @@ def test_samples_reach_everybody_and_the_latest_wins() -> None:
     for sequence in (1, 2, 3):
         sample = Sample(node_id(1), 1, sequence, cpu_used_permille=sequence)
         network.intend(1, lambda core, sample=sample: core.observe_sample(sample, network.now))
-        network.run(0.1)
+        network.run(1)
     network.run(1)
     seen = [network.view(observer, 1).sample for observer in range(2, 11)]
     assert all(sample is not None and sample.sequence == 3 for sample in seen)

@@ -78,6 +78,17 @@ def test_a_packet_opens_once() -> None:
         two.open_untrusted(packet)
 
 
+def test_a_daemon_that_hears_of_a_later_start_of_its_own_seals_as_that_one_and_is_heard() -> None:
+    behind, two = sealer(ONE, generation=3), sealer(TWO)
+    two.open_untrusted(sealer(ONE, generation=7).seal(ONE, b"from the copy of the data folder"))
+    with pytest.raises(Replayed):
+        two.open_untrusted(behind.seal(ONE, b"hello"))
+    behind.advance(8)
+    assert two.open_untrusted(behind.seal(ONE, b"hello")) == (ONE, b"hello")
+    behind.advance(2)
+    assert two.open_untrusted(behind.seal(ONE, b"never backwards")) == (ONE, b"never backwards")
+
+
 def test_a_node_does_not_take_its_own_packet() -> None:
     one = sealer(ONE)
     with pytest.raises(Replayed):
