@@ -59,6 +59,10 @@ class ClusterFile(msgspec.Struct, frozen=True):
     former: tuple[bytes, ...] = ()
     """SHA-256 of secrets that were retired, newest last: a start that is still given an old token is told apart by them."""
 
+    pinned: tuple[NodeId, ...] = ()
+    """Members when the newest of the secrets was taken out of the log; empty while it is only known from others. Whom it may be
+    handed to when the log has not been read that far."""
+
     @property
     def secrets(self) -> tuple[bytes, ...]:
         """All that are accepted, the sending one first."""

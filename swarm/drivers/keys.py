@@ -4,7 +4,8 @@ Each step is on disk before it is in force, and in force before it is answered: 
 after a crash. A copy that is missing (the node was admitted later) or does not open is asked for at a connected member, which
 seals what it holds to the key that the log pins. `model.secret.wants` has the rule; this drives it.
 
-Promises: a secret is taken only if its authority is the one that the log names; nobody but an admitted node is handed anything.
+Promises: a secret is taken only if its authority is the one that the log names; nobody but an admitted node is handed anything,
+and nothing that was brought in with its removal.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ class KeyStore(Protocol):
     def held(self) -> frozenset[bytes]: ...
     @property
     def sends(self) -> bytes: ...
+    @property
+    def pinned(self) -> frozenset[NodeId]:
+        """Members when the newest secret was taken out of the log; empty when it came from others since."""
 
     def open_copy(self, sealed: bytes, fingerprint: bytes) -> bytes | None:
         """The secret in a copy from the log, if it is the one of that authority."""
@@ -52,11 +56,27 @@ class KeyStore(Protocol):
     def hand_to(self, node: Node) -> bytes:
         """Everything held, sealed to a member's key. Raises `Unauthenticated` when its record holds no such key."""
 
-    async def change(self, *, add: tuple[bytes, ...] = (), send: bytes = b"", forget: tuple[bytes, ...] = ()) -> None:
-        """Accept secrets, send with another, forget some; durable, and then in force, when it returns."""
+    async def change(
+        self, *, add: tuple[bytes, ...] = (), send: bytes = b"", forget: tuple[bytes, ...] = (), members: tuple[NodeId, ...] = ()
+    ) -> None:
+        """Accept secrets, send with another, forget some; durable, and then in force, when it returns. `members` are those of the
+        log that brought the secrets in."""
 
-    async def learn(self, secrets: Secrets) -> None:
-        """What the log says is public: whom to take at the rejoin handshake, what the API shows."""
+    async def learn(self, secrets: Secrets, members: tuple[NodeId, ...]) -> None:
+        """What the log says is public: whom to take at the rejoin handshake, what the API shows; and who is a member, where it
+        names every secret held."""
+
+
+def may_hand(store: KeyStore, secrets: Secrets, node_id: NodeId) -> bool:
+    """Whether this node knows enough to hand what it holds to a node that its log admits.
+
+    A secret that was brought in with the removal of a node must not reach that node through a member whose log does not tell of
+    the removal yet: one that was itself handed the secret, or has restarted and reads its log again. So either the log read here
+    names everything held, or the node was a member when the newest secret was taken out of it.
+    """
+    named = {record.authority.fingerprint for record in secrets.records}
+    retired = {authority.fingerprint for authority in secrets.retired}
+    return store.held - retired <= named or node_id in store.pinned
 
 
 class KeyFollower:
@@ -109,7 +129,7 @@ class KeyFollower:
             await store.change(send=todo.send, forget=todo.forget)
             LOG.info("the secret was %s", "switched" if not todo.forget else "rotated: older ones are retired")
         secrets = self._catalog.secrets
-        await store.learn(secrets)
+        await store.learn(secrets, tuple(sorted(self._catalog.nodes)))
         ack = ack_of(secrets, self._replica.node_id, held=store.held, sends=store.sends)
         if ack is not None:
             command = AckSecret(ack.node_id, ack.holds, ack.sends)
@@ -131,7 +151,7 @@ class KeyFollower:
         if lacking:
             got += await self._ask(frozenset(lacking))
         if got:
-            await self._store.change(add=tuple(got))
+            await self._store.change(add=tuple(got), members=tuple(sorted(self._catalog.nodes)))
         return len(got) < len(todo.missing)
 
     def _open(self, record: SecretRecord) -> bytes | None:
@@ -161,9 +181,6 @@ class KeyFollower:
         node = self._admitted(source)
         if node is None or node.availability is Availability.LEFT:
             raise Unauthenticated("no member")
-        if self._catalog.secrets.records and not self._follows():
-            raise Unreachable("this node does not follow the present secret itself")
+        if not may_hand(self._store, self._catalog.secrets, source):
+            raise Unreachable("this node has not read the log far enough to hand over a secret")
         return self._store.hand_to(node)
-
-    def _follows(self) -> bool:
-        return self._store.sends in {record.authority.fingerprint for record in self._catalog.secrets.records}

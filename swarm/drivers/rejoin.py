@@ -22,12 +22,13 @@ from typing import Protocol
 import trio
 
 from swarm.drivers.boot import receive_body, send_body, wait_for_end
-from swarm.drivers.keys import KeyStore
+from swarm.drivers.keys import KeyStore, may_hand
 from swarm.drivers.link import close_now
 from swarm.drivers.streams import Streams
-from swarm.errors import PeerError, Unauthenticated, Unreachable
+from swarm.errors import OperatorError, PeerError, Unauthenticated, Unreachable
 from swarm.model.ids import ClusterId, NodeId
 from swarm.model.node import Node
+from swarm.model.secret import Secrets
 from swarm.ports import PROTOCOL_REJOIN, Dialer, SecureStream
 from swarm.wire import codec
 from swarm.wire.boot import Refused
@@ -44,17 +45,25 @@ LOG = logging.getLogger("swarm.keys")
 ANSWER_S = 5.0
 LOOK_S = 1.0
 SAY_EVERY_S = 10.0
+REMOVED = "unauthorized"
 ADMITTED_NOT = "the log admits no node of this id with this key: it was removed"
 
 
 class RejoinDesk:
     """Answers those who come back."""
 
-    def __init__(self, cluster_id: ClusterId, store: KeyStore, admitted: Callable[[NodeId], Node | None]) -> None:
+    def __init__(
+        self,
+        cluster_id: ClusterId,
+        store: KeyStore,
+        admitted: Callable[[NodeId], Node | None],
+        secrets: Callable[[], Secrets],
+    ) -> None:
         self.counters: Counter[str] = Counter()
         self._cluster_id = cluster_id
         self._store = store
         self._admitted = admitted
+        self._secrets = secrets
 
     async def accept(self, secure: SecureStream) -> None:
         """Answer one question and close. The listener's handler for `PROTOCOL_REJOIN`."""
@@ -74,7 +83,10 @@ class RejoinDesk:
         node = self._admitted(secure.node_id)
         if question.cluster_id != self._cluster_id or node is None or node.fingerprint != secure.fingerprint:
             self.counters["rejoin_refused"] += 1
-            return Refused("unauthorized", "this node is no member of the cluster any more", ADMITTED_NOT)
+            return Refused(REMOVED, "this node is no member of the cluster any more", ADMITTED_NOT)
+        if not may_hand(self._store, self._secrets(), secure.node_id):
+            self.counters["rejoin_not_yet"] += 1
+            return Refused("unavailable", "this member has not read the log far enough to hand over a secret")
         self.counters["rejoin_handed"] += 1
         LOG.info("%s was away while the secret was rotated, and is handed the present one", node.name)
         return Recalled(self._store.hand_to(node))
@@ -147,7 +159,11 @@ class Rejoining:
             reasons = "; ".join(f"{members[node_id].name}: {_said(answers[node_id])}" for node_id in sorted(answers))
             self._say(f"the secret was rotated while this node was away, and no majority hands over the present one: {reasons}")
         elif self._store.fingerprint_of(chosen.sending) != self._store.sends:
-            await self._replace(chosen)
+            try:
+                await self._replace(chosen)
+            except OperatorError as error:
+                self._say(f"{error.message}: {error.cause}")
+                return
             LOG.info("back: %d members handed over the secret that was brought in while this node was away", len(handed))
             self._streams.wake_all()
 
@@ -164,7 +180,7 @@ class Rejoining:
             finally:
                 await close_now(secure.stream)
             if isinstance(reply, Refused):
-                raise Unauthenticated(f"{reply.message}: {reply.cause}")
+                raise (Unauthenticated if reply.code == REMOVED else Unreachable)(f"{reply.message}: {reply.cause}".rstrip(": "))
             return self._store.open_handed(reply.sealed)
         raise Unreachable(f"no answer within {ANSWER_S:g} s")
 

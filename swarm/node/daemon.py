@@ -29,6 +29,7 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Literal
 
 import trio
@@ -60,7 +61,7 @@ from swarm.drivers.sampler import Sampler
 from swarm.drivers.streams import Streams
 from swarm.drivers.twins import Twins
 from swarm.drivers.view import ViewSource
-from swarm.errors import StartRefused
+from swarm.errors import StartRefused, Unavailable
 from swarm.membership import Config as MembershipConfig
 from swarm.membership import MemberChanged, MemberIdentity, Membership
 from swarm.model.command import Admit
@@ -115,7 +116,7 @@ class Daemon:
         self.key_follower = KeyFollower(
             self.keys, self.replica, self.catalog, self.streams, self.admitted.find, request_id=self.request_id
         )
-        self.rejoin_desk = RejoinDesk(cluster.cluster_id, self.keys, self.admitted.find)
+        self.rejoin_desk = RejoinDesk(cluster.cluster_id, self.keys, self.admitted.find, lambda: self.catalog.secrets)
         self.rejoining = Rejoining(
             folder.node_id, cluster.cluster_id, self.keys, self.streams, site.port, self.admitted.nodes, self.keys.replace
         )
@@ -368,7 +369,8 @@ class Daemon:
             await trio.to_thread.run_sync(self.site.folder.raise_generation, me.generation)
             nodes = self.to_save
             if nodes and nodes != (self.site.folder.cluster or self.cluster).nodes:
-                await self.keys.save_nodes(nodes)
+                with suppress(Unavailable):  # said there; the next change writes it again
+                    await self.keys.save_nodes(nodes)
 
     async def learn_engine(self) -> None:
         """An engine that was down at the start, or was upgraded, is declared when it answers."""

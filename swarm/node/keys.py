@@ -30,9 +30,9 @@ from swarm.adapters.certificates import (
     fingerprint,
     rejoin_contexts,
 )
-from swarm.adapters.identity import ClusterFile
+from swarm.adapters.identity import CLUSTER, ClusterFile
 from swarm.adapters.seal import open_as_node, seal_to_node
-from swarm.errors import Unauthenticated
+from swarm.errors import Unauthenticated, Unavailable
 from swarm.model.command import RotateSecret
 from swarm.model.ids import ClusterId, NodeId, RequestId
 from swarm.model.node import Availability, Node
@@ -90,6 +90,10 @@ class Keys:
     def sends(self) -> bytes:
         return next(iter(self._secrets))
 
+    @property
+    def pinned(self) -> frozenset[NodeId]:
+        return frozenset(self._folder.cluster.pinned if self._folder.cluster is not None else ())
+
     def fingerprint_of(self, secret: bytes) -> bytes:
         return authority_of(secret, cluster_salt(self._cluster_id)).fingerprint
 
@@ -109,15 +113,20 @@ class Keys:
         handed = Handed(self._cluster_id, sending, tuple(accepted))
         return _seal_to(node, encode(handed), handed_purpose(self._cluster_id))
 
-    async def change(self, *, add: tuple[bytes, ...] = (), send: bytes = b"", forget: tuple[bytes, ...] = ()) -> None:
+    async def change(
+        self, *, add: tuple[bytes, ...] = (), send: bytes = b"", forget: tuple[bytes, ...] = (), members: tuple[NodeId, ...] = ()
+    ) -> None:
         async with self._changing:
             held = self._secrets | {self.fingerprint_of(secret): secret for secret in add}
             sending = held[send or self.sends]
             kept = [secret for name, secret in held.items() if name not in forget or secret == sending]
-            await self._adopt(sending, kept)
+            await self._adopt(sending, kept, members if add else tuple(sorted(self.pinned)))
 
-    async def learn(self, secrets: Secrets) -> None:
+    async def learn(self, secrets: Secrets, members: tuple[NodeId, ...]) -> None:
         async with self._changing:
+            named = {authority.fingerprint for authority in _authorities(secrets)}
+            if not self.pinned and self.held <= named:
+                await self._save(pinned=members)
             known, self._public = self._public, secrets
             if secrets.retired != known.retired or _authorities(secrets) != _authorities(known):
                 await self._install()
@@ -125,7 +134,7 @@ class Keys:
     async def replace(self, handed: Handed) -> None:
         """Hold exactly what other members hold: this node was away."""
         async with self._changing:
-            await self._adopt(handed.sending, handed.accepted)
+            await self._adopt(handed.sending, handed.accepted, ())
 
     # ---- the data folder ----------------------------------------------------------------------------------------------------
 
@@ -133,19 +142,23 @@ class Keys:
         """Who is admitted, for a start before the log is read."""
         await self._save(nodes=nodes)
 
-    async def _adopt(self, sending: bytes, accepted: Iterable[bytes]) -> None:
+    async def _adopt(self, sending: bytes, accepted: Iterable[bytes], pinned: tuple[NodeId, ...]) -> None:
         others = tuple(dict.fromkeys(secret for secret in accepted if secret != sending))
         gone = [secret for secret in self._secrets.values() if secret not in (sending, *others)]
         former = self._folder.cluster.former if self._folder.cluster is not None else ()
         former = (*former, *(hashlib.sha256(secret).digest() for secret in gone))[-FORMER_MAX:]
-        self._read(await self._save(secret=sending, accepted=others, former=former))
+        self._read(await self._save(secret=sending, accepted=others, former=former, pinned=pinned))
         await self._install()
 
     async def _save(self, **changes: object) -> ClusterFile:
         async with self._saving:
             assert self._folder.cluster is not None
             file = msgspec.structs.replace(self._folder.cluster, **changes)
-            await trio.to_thread.run_sync(self._folder.save_cluster, file)
+            try:
+                await trio.to_thread.run_sync(self._folder.save_cluster, file)
+            except OSError as error:
+                LOG.warning("cannot write %s: %s", self._folder.path / CLUSTER, error.strerror or error)
+                raise Unavailable(f"cannot write {self._folder.path / CLUSTER}", cause=error.strerror or str(error)) from None
             return file
 
     def _read(self, file: ClusterFile) -> None:

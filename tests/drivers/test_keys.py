@@ -24,7 +24,7 @@ from swarm.drivers.declare import Admitted
 from swarm.drivers.keys import KeyFollower
 from swarm.drivers.replica_apply import Changes
 from swarm.drivers.replica_forward import pack_command
-from swarm.errors import Unauthenticated
+from swarm.errors import Unauthenticated, Unavailable, Unreachable
 from swarm.model.command import Admit, Assign, RotateSecret, SetNode, Submit
 from swarm.model.container import ContainerPlan
 from swarm.model.entry import Configuration, Voter
@@ -40,6 +40,7 @@ from swarm.runner.labels import TASK
 from swarm.wire.codec import decode_untrusted, encode
 from swarm.wire.envelope import UnknownKey
 from swarm.wire.keys import cluster_salt
+from swarm.wire.rejoin import Handed
 from swarm.wire.token import parse_token
 from tests.catalog_kit import Log, make_node
 from tests.fakes.loopback_members import key_of, node_id_of
@@ -240,6 +241,9 @@ async def test_nobody_but_an_admitted_node_is_handed_anything_and_only_under_its
     one, two = cluster.daemons
     with pytest.raises(Unauthenticated):
         await one.follower._on_hand(NodeId("ff" * 16), b"")
+    with pytest.raises(Unreachable, match="not read the log far enough"):
+        await one.follower._on_hand(two.folder.node_id, b"")
+    cluster.shared.apply(await one.rotation())
     handed = await one.follower._on_hand(two.folder.node_id, b"")
     assert two.keys.open_handed(handed).sending == FIRST
     with pytest.raises(Unauthenticated):
@@ -247,6 +251,57 @@ async def test_nobody_but_an_admitted_node_is_handed_anything_and_only_under_its
     forged = msgspec.structs.replace(two.node, public_key=one.folder.public_key)
     with pytest.raises(Unauthenticated, match="another key"):
         one.keys.hand_to(forged)
+
+
+async def test_a_secret_that_came_from_others_is_passed_on_only_when_the_log_here_tells_of_it(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, 2)
+    one, two = cluster.daemons
+    fresh = bytes([7]) * 32
+    await one.keys.replace(Handed(CLUSTER, fresh))
+    cluster.shared.apply(await two.rotation())  # an earlier rotation, as far as the log was read here
+    with pytest.raises(Unreachable):
+        await one.follower._on_hand(two.folder.node_id, b"")
+    one.restart()
+    with pytest.raises(Unreachable):
+        await one.follower._on_hand(two.folder.node_id, b"")
+
+
+async def test_whoever_was_a_member_when_a_secret_was_taken_is_handed_it_before_the_log_is_read_again(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, 3)
+    one, two, three = cluster.daemons
+    async with trio.open_nursery() as nursery:
+        for daemon in cluster.daemons[:2]:
+            await nursery.start(daemon.follower.run)
+        cluster.shared.apply(await one.rotation(remove=three.folder.node_id))
+        await cluster.until(lambda: len(cluster.catalog.secrets.acks) == 2)
+        nursery.cancel_scope.cancel()
+    cluster.shared.log = Log(*sorted((daemon.node for daemon in cluster.daemons), key=lambda node: node.id))
+    one.restart()
+    assert one.keys.pinned == {one.folder.node_id, two.folder.node_id} and len(one.keys.held) == 2
+    await one.follower._on_hand(two.folder.node_id, b"")
+    with pytest.raises(Unreachable):
+        await one.follower._on_hand(three.folder.node_id, b"")
+
+
+async def test_a_folder_that_cannot_be_written_ends_nothing_and_nothing_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(tmp_path, 1)
+    (one,) = cluster.daemons
+
+    def full(self: DataFolder, cluster: ClusterFile) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with trio.open_nursery() as nursery:
+        with monkeypatch.context() as patch:
+            patch.setattr(DataFolder, "save_cluster", full)
+            await nursery.start(one.follower.run)
+            cluster.shared.apply(await one.rotation())
+            with pytest.raises(Unavailable, match="cannot write"):
+                await one.keys.save_nodes(())
+            assert cluster.catalog.secrets.acks == ()
+        await cluster.until(cluster.rotated)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_copy_that_is_another_secret_than_the_log_names_is_not_taken(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from swarm.drivers.streams import Streams
 from swarm.errors import Unauthenticated
 from swarm.model.ids import NodeId
 from swarm.model.node import Node
-from swarm.model.secret import Authority, Secrets
+from swarm.model.secret import Authority, SecretRecord, Secrets
 from swarm.ports import PROTOCOL_PEER, PROTOCOL_REJOIN, SecureStream
 from swarm.wire.codec import encode
 from swarm.wire.frame import PROTOCOL_VERSION, Hello
@@ -40,6 +40,7 @@ class Held:
     def __init__(self, number: int, sending: int, accepted: tuple[int, ...] = ()) -> None:
         self.number = number
         self.handed = Handed(CLUSTER, SECRETS[sending], tuple(SECRETS[each] for each in accepted))
+        self.pinned: frozenset[NodeId] = frozenset()
 
     @property
     def held(self) -> frozenset[bytes]:
@@ -62,10 +63,12 @@ class Held:
     def hand_to(self, node: Node) -> bytes:
         return seal_to_node(node.public_key, encode(self.handed), handed_purpose(CLUSTER))
 
-    async def change(self, *, add: tuple[bytes, ...] = (), send: bytes = b"", forget: tuple[bytes, ...] = ()) -> None:
+    async def change(
+        self, *, add: tuple[bytes, ...] = (), send: bytes = b"", forget: tuple[bytes, ...] = (), members: tuple[NodeId, ...] = ()
+    ) -> None:
         raise AssertionError("no log here")
 
-    async def learn(self, secrets: Secrets) -> None:
+    async def learn(self, secrets: Secrets, members: tuple[NodeId, ...]) -> None:
         raise AssertionError("no log here")
 
 
@@ -84,7 +87,8 @@ class Member:
             hello=hello, dialer=self.port, admitted=self.admitted.get, rng=random.Random(number), on_stream=self.on_stream
         )
         store: KeyStore = self.store
-        self.desk = RejoinDesk(CLUSTER, store, self.admitted.get)
+        self.secrets = Secrets(tuple(SecretRecord(each, AUTHORITIES[each]) for each in sorted({sending, *accepted})), sending)
+        self.desk = RejoinDesk(CLUSTER, store, self.admitted.get, lambda: self.secrets)
         self.rejoining = Rejoining(
             self.node_id, CLUSTER, store, self.streams, self.port, lambda: self.admitted, self.replace
         )
@@ -177,6 +181,20 @@ async def test_a_removed_node_with_its_old_folder_is_refused_and_told_why() -> N
         assert "was removed" in removed.rejoining.refused
         assert removed.store.handed.sending == SECRETS[0]
         assert one.desk.counters == {"rejoin_refused": 1}
+
+
+async def test_a_secret_that_the_log_here_does_not_tell_of_is_handed_only_to_members_of_the_moment_it_was_taken() -> None:
+    """Its log may still admit a node with whose removal the secret was brought in."""
+    away, handed = Member(3, 0), Member(1, 1, retired=(0,))
+    handed.secrets = Secrets((SecretRecord(0, AUTHORITIES[0]),), 0)
+    async with running(away, handed):
+        await estranged(away, handed)
+        await away.rejoining._round()
+        assert handed.desk.counters == {"rejoin_not_yet": 1} and away.rejoining.refused == ""
+        assert away.store.handed.sending == SECRETS[0]
+        handed.store.pinned = frozenset({away.node_id})
+        await away.rejoining._round()
+        assert away.store.handed.sending == SECRETS[1]
 
 
 async def test_another_key_under_a_members_id_is_refused() -> None:
