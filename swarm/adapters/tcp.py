@@ -247,7 +247,7 @@ def _tls_error(error: BaseException) -> ssl.SSLError | None:
 def _handshake_error(error: BaseException) -> Unreachable | Unauthenticated:
     tls = _tls_error(error)
     if isinstance(tls, ssl.SSLCertVerificationError) or (tls is not None and "ALERT" in (tls.reason or "")):
-        return Unauthenticated("its certificate comes from another token or another cluster")
+        return Unauthenticated("its certificate comes from another token or another cluster, or the secret was rotated since")
     if tls is not None and not isinstance(tls, ssl.SSLEOFError):
         return Unreachable(f"what listens there does not speak this protocol ({(tls.reason or 'TLS error').lower()})")
     return Unreachable("it closed the connection during the handshake")

@@ -220,6 +220,22 @@ async def test_after_a_pause_the_fence_is_down_before_anything_else(autojump_clo
         assert not bench.core.fresh and bench.engine.containers.made == 0
 
 
+async def test_credentials_that_do_not_open_matter_only_where_the_image_must_be_pulled_and_are_then_named(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "SPEC", replace(SPEC, registry_auth=b"sealed"))
+    async with running() as bench:
+        await trio.sleep(1)
+        here = bench.cluster.assign()
+        await trio.sleep(1)
+        assert bench.phase(here) is Phase.RUNNING
+        bench.engine.containers.images.clear()
+        missing = bench.cluster.assign("t2")
+        await trio.sleep(1)
+        reason = bench.cluster.assignments[missing].reason
+        assert "no such image" in reason and "registry credentials cannot be opened here: sealed to others" in reason
+
+
 async def test_an_engine_crash_is_a_state_and_restarts_nothing(autojump_clock: trio.testing.MockClock) -> None:
     async with running() as bench:
         await trio.sleep(1)

@@ -138,7 +138,7 @@ def test_a_removed_node_is_refused_everywhere_and_its_host_joins_anew_with_the_n
 
     joining = [str(SWARM), "up", "--name", "h5", "--data", f"{host.folder}/fresh", "--engine", host.engine_url]
     joining += ["--advertise", host.address, "--peers", cluster.net.address(1)]
-    done = cluster.net.run(3, "timeout", "4", *joining, SWARM_TOKEN=old_token, timeout_s=30)
+    done = cluster.net.run(3, "timeout", "3", *joining, SWARM_TOKEN=old_token, timeout_s=30)
     assert "another token or another cluster" in done.stdout + done.stderr, done
     assert "h5" not in cluster.nodes()
 
