@@ -3,7 +3,8 @@
 | verdict | replaced |
 | --- | --- |
 | host silent | at once |
-| daemon gone, daemon stalled | 30 s after this leader first saw the verdict: the containers are presumed to run |
+| daemon gone | 30 s after this leader first saw the verdict: the containers are presumed to run |
+| daemon stalled | 90 s after it: they are presumed to run, and the daemon to be slow |
 | confirmed by an operator | at once, brake or not |
 
 Never before the end of an announced pause, never while the brake holds. A task that is pinned by its data, or was submitted with
@@ -28,6 +29,10 @@ from swarm.model.task import NodeLossKind, Task
 from swarm.model.view import ClusterView
 
 DAEMON_GRACE_S = 30.0
+"""For a daemon that is gone: time to start it again, or for an upgrade that forgot to announce itself."""
+STALL_GRACE_S = 90.0
+"""For one whose kernel accepts while it does not speak: a daemon that was stopped for a minute has lost nothing, and loses
+nothing (5 s of suspicion come on top). Longer leaves the work of a host that hangs for good undone."""
 REASONS_MAX = 256
 """Reasons written down in one step; the rest follow in the next."""
 
@@ -45,8 +50,8 @@ class Wishes:
 class Replacing:
     """One leadership's memory of when it first saw each verdict."""
 
-    def __init__(self, daemon_grace_s: float = DAEMON_GRACE_S) -> None:
-        self._daemon_grace_s = daemon_grace_s
+    def __init__(self, daemon_grace_s: float = DAEMON_GRACE_S, stall_grace_s: float = STALL_GRACE_S) -> None:
+        self._grace_s = {VerdictKind.DAEMON_GONE: daemon_grace_s, VerdictKind.DAEMON_STALLED: stall_grace_s}
         self._seen_at: dict[NodeId, float] = {}
 
     def reconcile(self, view: ClusterView, *, brake_until: float) -> Wishes:
@@ -77,9 +82,7 @@ class Replacing:
             return view.now
         member = view.members.get(node.id)
         due = max(brake_until, member.paused_until if member is not None else 0.0)
-        if node.verdict.kind in (VerdictKind.DAEMON_GONE, VerdictKind.DAEMON_STALLED):
-            due = max(due, self._seen_at[node.id] + self._daemon_grace_s)
-        return due
+        return max(due, self._seen_at[node.id] + self._grace_s.get(node.verdict.kind, 0.0))
 
 
 def _work_of(view: ClusterView, node_id: NodeId) -> list[tuple[Assignment, Task]]:

@@ -24,7 +24,7 @@ from swarm.membership.effects import Effect, MemberChanged, SendPacket, TwinSusp
 from swarm.membership.health import LocalHealth
 from swarm.membership.investigation import Investigations
 from swarm.membership.mail import Mail
-from swarm.membership.messages import Claim, Rumours
+from swarm.membership.messages import INCARNATION_MAX, Claim, Rumours
 from swarm.membership.probe import Prober
 from swarm.membership.table import Record, Table, claim_order
 from swarm.model.ids import NodeId
@@ -32,10 +32,6 @@ from swarm.model.liveness import MemberStatus
 
 _ACCUSED = (MemberStatus.SUSPECT, MemberStatus.DEAD)
 _PRESENT = (MemberStatus.ALIVE, MemberStatus.SUSPECT)
-_GENERATION_MAX = 2**22
-"""Four million starts. A greater one about oneself is refused: the packet counter has 24 bits for it."""
-_INCARNATION_MAX = 2**50
-"""The same for incarnations, which have 53 bits."""
 TWIN_EVERY_S = 1.0
 """A suspected twin is told of, or asked about, this often at most."""
 
@@ -119,7 +115,7 @@ class Claims:
 
     def _on_claim_about_me(self, claim: Claim, now: float) -> None:
         me = self._table.me
-        if claim.generation > _GENERATION_MAX or claim.incarnation > _INCARNATION_MAX:
+        if claim.incarnation == INCARNATION_MAX:  # the one that cannot be outbid; the next start begins at 0 again
             self._counters["absurd_claim"] += 1
             return
         if claim.address != me.address and claim.generation >= me.generation and now - self._twin_at >= TWIN_EVERY_S:

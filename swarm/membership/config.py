@@ -24,6 +24,9 @@ class Config:
     """One TCP connect. A living kernel answers in 0.1 to 1.4 ms however busy its host is; a lost SYN is tried again by us."""
     suspect_after_s: float = 0.3
     """From the lost ping to the accusation: one ping and one connect by the helpers and their reports."""
+    start_grace_s: float = 3.0
+    """A daemon whose start was heard of less than this ago is not suspected for missing answers: it sets up its streams, and
+    opens nobody's packets before each of them has said over one where its counter stands. Kernels are believed as ever."""
     suspicion_min_s: float = 0.3
     """Shortest suspicion, with all confirmations; times (score + 1)."""
     suspicion_max_s: float = 5.0

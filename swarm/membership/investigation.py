@@ -304,6 +304,8 @@ class Investigations:
             self._table.mark(record, MemberStatus.DEAD, finding.kind, now)
             return
         suspect_at = case.opened_at + (config.direct_timeout_s + config.suspect_after_s) * self._health.factor
+        if finding.kind is VerdictKind.DAEMON_STALLED:
+            suspect_at = max(suspect_at, record.started_at + config.start_grace_s)
         if case.pings_lost and now >= suspect_at:
             self._count_failed(inquiry)
             changed = record.status is MemberStatus.ALIVE or record.kind is not finding.kind

@@ -29,6 +29,10 @@ Name = Annotated[str, msgspec.Meta(max_length=63)]
 Address = Annotated[str, msgspec.Meta(max_length=64)]
 Outcome = Annotated[str, msgspec.Meta(max_length=16)]
 
+GENERATION_MAX = 2**23
+"""Eight million starts, half of what the packet counter has room for. More is no message: its member could not outbid it."""
+INCARNATION_MAX = 2**51
+"""The same for incarnations, of 53 bits."""
 CONNECT_OUTCOMES = ("", "accepted", "refused", "silent", "unreachable")
 """What a kernel did with a connect; empty while unknown."""
 PAUSE_S_MAX = 24 * 3600.0
@@ -174,6 +178,8 @@ def format_address(host: str, port: int) -> str:
 
 def _check_claim(claim: Claim) -> None:
     parse_address(claim.address)
+    if claim.generation > GENERATION_MAX or claim.incarnation > INCARNATION_MAX:
+        raise BadMessage("a generation or incarnation that nobody could outbid")
     if not 0 <= claim.paused_s <= PAUSE_S_MAX:
         raise BadMessage("a pause longer than a day")
 

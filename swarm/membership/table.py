@@ -47,6 +47,8 @@ class Record:
     incarnation: int
     status: MemberStatus
     since: float
+    started_at: float = -math.inf
+    """When this node first heard of its present generation."""
     last_contact: float = 0.0
     """Last answer to a ping of ours, over UDP or a stream."""
     last_heard: float = 0.0
@@ -157,6 +159,8 @@ class Table:
         old = self.view(record, now)
         if claim.generation > record.generation or claim.status is MemberStatus.ALIVE:
             record.paused_until = now + claim.paused_s if claim.paused_s > 0 else 0.0
+        if claim.generation > record.generation:
+            record.started_at = now
         record.generation, record.incarnation = claim.generation, claim.incarnation
         record.name, record.address = claim.name, claim.address
         if record.accusation is not None and claim_order(record.accusation) <= claim_order(claim):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from swarm.errors import BadMessage, OperatorError, Unauthenticated
 from swarm.membership import decode_message_untrusted, encode_message
-from swarm.membership.messages import Ack, Claim, Ping
+from swarm.membership.messages import GENERATION_MAX, Ack, Claim, Ping
 from swarm.model.ids import ClusterId, NodeId
 from swarm.model.liveness import MemberStatus
 from swarm.wire import boot, frame
@@ -79,7 +79,7 @@ def test_a_packet_changed_after_sealing_never_opens(plaintext: bytes, touch: dic
     assert two.open_untrusted(packet) == (ONE, plaintext), "a forgery takes nothing away from the real packet"
 
 
-counts = st.integers(0, 2**53)
+counts = st.integers(0, GENERATION_MAX)
 claims = st.builds(
     Claim,
     node_id=st.just(ONE),

@@ -151,6 +151,28 @@ def test_restart_quicker_than_detection_still_replaces_the_old_incarnation() -> 
     network.run_until(lambda: network.view(1, 3).generation == 2 and network.all_alive(), at_most_s=0.5)
 
 
+def test_a_daemon_that_has_just_started_is_not_suspected_while_it_does_not_answer_yet_but_its_kernel_is_believed() -> None:
+    network = settled(5)
+    network.kill_daemon(3)
+    network.run_until(lambda: network.all_see(3, DEAD), at_most_s=1)
+    network.start(3)
+    network.run_until(lambda: network.all_see(3, ALIVE), at_most_s=1)
+    for host in network.hosts.values():
+        host.changes.clear()
+    network.freeze(3)
+    network.run(2)
+    assert not [change for number in (1, 2, 4, 5) for _, change in network.hosts[number].changes]
+    network.thaw(3)
+    network.run(5)
+    network.kill_daemon(3)
+    network.run_until(lambda: network.all_see(3, DEAD), at_most_s=1)
+    network.start(3)
+    network.run(0.5)
+    network.kill_host(3)
+    network.run_until(lambda: network.all_see(3, DEAD), at_most_s=1.5)
+    assert network.view(1, 3).death_kind is VerdictKind.HOST_SILENT
+
+
 def test_leave_is_not_death_and_the_leaver_is_let_alone() -> None:
     network = settled(5)
     network.intend(5, lambda core: core.leave(network.now))

@@ -30,7 +30,7 @@ from swarm.simulation.world import TraceSink
 from tests.simulation.checkers import Checkers, Violation
 
 CONVERGE_S = 150.0
-"""The brake holds replacing back for 60 s after a mass death, a stalled daemon has 30 s of grace, a voter change takes 10 s."""
+"""The brake holds replacing back for 60 s after a mass death, a gone daemon has 30 s of grace, a voter change takes 10 s."""
 STRAY_GRACE_S = 8.0
 """Shorter than a daemon's, so that what is collected is collected within a run."""
 HOLD = 3

@@ -115,15 +115,25 @@ def replaced(cluster: Cluster, replacing: Replacing, now: float, brake_until: fl
     return [wish.task_id for wish in replacing.reconcile(cluster.view(now), brake_until=brake_until).replacements]
 
 
-def test_a_silent_hosts_work_moves_at_once_a_gone_daemons_after_its_grace() -> None:
-    for kind, at_once in ((VerdictKind.HOST_SILENT, True), (VerdictKind.DAEMON_GONE, False), (VerdictKind.DAEMON_STALLED, False)):
+def test_a_silent_hosts_work_moves_at_once_a_gone_daemons_after_30_s_a_stalled_ones_after_90() -> None:
+    for kind, grace_s in ((VerdictKind.HOST_SILENT, 0.0), (VerdictKind.DAEMON_GONE, 30.0), (VerdictKind.DAEMON_STALLED, 90.0)):
         cluster = Cluster(3)
         cluster.log.running("web", "n3")
         cluster.log.verdict("n3", kind)
         replacing = Replacing()
-        assert bool(replaced(cluster, replacing, 100.0)) is at_once
-        assert bool(replaced(cluster, replacing, 129.9)) is at_once
-        assert replaced(cluster, replacing, 130.0) == ["t-web"]
+        assert bool(replaced(cluster, replacing, 100.0)) is (grace_s == 0.0)
+        assert grace_s == 0.0 or replaced(cluster, replacing, 99.9 + grace_s) == []
+        assert replaced(cluster, replacing, 100.0 + grace_s) == ["t-web"]
+
+
+def test_a_stalled_daemon_that_turns_out_to_be_a_silent_host_is_replaced_at_once() -> None:
+    cluster = Cluster(3)
+    cluster.log.running("web", "n3")
+    cluster.log.verdict("n3", VerdictKind.DAEMON_STALLED)
+    replacing = Replacing()
+    assert replaced(cluster, replacing, 100.0) == []
+    cluster.log.verdict("n3", VerdictKind.HOST_SILENT)
+    assert replaced(cluster, replacing, 101.0) == ["t-web"]
 
 
 def test_nothing_is_replaced_during_an_announced_pause_or_under_the_brake_but_for_an_operators_word() -> None:

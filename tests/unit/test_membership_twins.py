@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import random
 
-import msgspec
 import pytest
 
-from swarm.membership import Config, MemberChanged, MemberIdentity, Membership, SendPacket, TwinSuspected
-from swarm.membership.messages import Claim, Message, Rumours
+from swarm.errors import BadMessage
+from swarm.membership import (
+    Config,
+    MemberChanged,
+    MemberIdentity,
+    Membership,
+    SendPacket,
+    TwinSuspected,
+    decode_message_untrusted,
+    encode_message,
+)
+from swarm.membership.messages import GENERATION_MAX, INCARNATION_MAX, Claim, Message, Rumours
 from swarm.model.liveness import MemberStatus, Sample
-from tests.fakes.gossip_network import address, node_id
+from tests.fakes.gossip_network import GossipNetwork, address, node_id
 
 HERE, THERE = address(1), address(9)
 
@@ -114,12 +123,28 @@ def test_a_count_of_starts_that_was_behind_is_told_in_one_change_and_samples_fol
     assert made.members()[node_id(1)].sample == Sample(node_id(1), 8, 1, cpu_used_permille=5)
 
 
-@pytest.mark.parametrize("change", [{"generation": 2**22 + 1}, {"incarnation": 2**50 + 1}])
-def test_an_absurd_claim_about_oneself_is_counted_and_changes_nothing(change: dict[str, int]) -> None:
+def test_an_incarnation_that_cannot_be_outbid_is_counted_and_changes_nothing() -> None:
     made = core()
     before = made.members()[node_id(1)]
-    tell(made, Rumours(claim(2, address(2)), (msgspec.structs.replace(claim(1, THERE), **change),)), 1.0)
+    tell(made, Rumours(claim(2, address(2)), (claim(1, THERE, incarnation=INCARNATION_MAX),)), 1.0)
     assert made.counters["absurd_claim"] == 1
     assert suspected(made) == []
     after = made.members()[node_id(1)]
     assert (after.generation, after.incarnation) == (before.generation, before.incarnation)
+
+
+@pytest.mark.parametrize("beyond", [{"generation": GENERATION_MAX + 1}, {"incarnation": INCARNATION_MAX + 1}])
+def test_a_counter_that_no_member_could_outbid_is_no_message_about_anybody(beyond: dict[str, int]) -> None:
+    lie = encode_message(Rumours(claim(2, HERE), (claim(3, THERE, **beyond),)))
+    with pytest.raises(BadMessage):
+        decode_message_untrusted(lie)
+
+
+def test_a_member_in_whose_name_the_largest_generation_was_forged_is_alive_again_after_its_next_word() -> None:
+    network = GossipNetwork(3)
+    network.run(2)
+    forged = claim(3, address(3), generation=GENERATION_MAX)
+    network.intend(1, lambda core: core.on_packet(("10.77.0.13", 4747), Rumours(forged), network.now))
+    network.run(5)
+    assert network.all_alive()
+    network.run_until(lambda: network.view(1, 3).generation == GENERATION_MAX, at_most_s=1)
