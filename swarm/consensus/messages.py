@@ -16,7 +16,7 @@ import msgspec
 from swarm.errors import BadMessage
 from swarm.model.entry import Entry
 from swarm.model.ids import NodeId
-from swarm.wire.codec import decode_untrusted, encode
+from swarm.wire.codec import decode_tagged_untrusted, encode
 from swarm.wire.limits import FRAME_BYTES_MAX
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -102,6 +102,9 @@ class TimeoutNow(Header, frozen=True, array_like=True, tag=9):
 
 
 Message = PreVote | PreVoteReply | Vote | VoteReply | Append | AppendReply | Heartbeat | HeartbeatReply | TimeoutNow
+_MESSAGES: dict[int, type[Message]] = {
+    1: PreVote, 2: PreVoteReply, 3: Vote, 4: VoteReply, 5: Append, 6: AppendReply, 7: Heartbeat, 8: HeartbeatReply, 9: TimeoutNow
+}  # fmt: skip
 
 
 def encode_message(message: Message) -> bytes:
@@ -111,7 +114,7 @@ def encode_message(message: Message) -> bytes:
 
 def decode_message_untrusted(data: bytes) -> Message:
     """Parse one message. Raises only `BadMessage`."""
-    message: Message = decode_untrusted(data, Message, bytes_max=FRAME_BYTES_MAX)  # type: ignore[arg-type]
+    message = decode_tagged_untrusted(data, _MESSAGES, bytes_max=FRAME_BYTES_MAX)
     if isinstance(message, Append):
         _check_entries(message)
     return message

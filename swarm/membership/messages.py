@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -122,6 +123,9 @@ class SyncState(_Packet, frozen=True, array_like=True, tag="sync"):
 
 
 Message = Ping | Ack | ProbeRequest | ProbeReport | Rumours | SyncState
+_MESSAGES: dict[str, type[Message]] = {
+    "ping": Ping, "ack": Ack, "request": ProbeRequest, "report": ProbeReport, "rumours": Rumours, "sync": SyncState
+}  # fmt: skip
 
 HEADER_BYTES_MAX = 560
 """Any packet without claims and samples, names and ids at their longest (a test measures it)."""
@@ -145,7 +149,7 @@ def encode_message(message: Message) -> bytes:
 
 def decode_message_untrusted(data: bytes, *, bytes_max: int = FRAME_BYTES_MAX) -> Message:
     """Parse hostile bytes. Raises only `BadMessage`."""
-    message: Message = codec.decode_untrusted(data, Message, bytes_max=bytes_max)  # type: ignore[arg-type]
+    message = codec.decode_tagged_untrusted(data, _MESSAGES, bytes_max=bytes_max)
     for claim in (message.me, *message.claims):
         _check_claim(claim)
     for sample in message.samples:
@@ -159,8 +163,9 @@ def decode_message_untrusted(data: bytes, *, bytes_max: int = FRAME_BYTES_MAX) -
     return message
 
 
+@lru_cache(maxsize=4_096)
 def parse_address(address: str) -> tuple[str, int]:
-    """`ip:port` or `[ip6]:port` to its parts. Raises `BadMessage`."""
+    """`ip:port` or `[ip6]:port` to its parts. Raises `BadMessage`. Remembers the addresses asked lately: each packet names its sender's."""
     host, _, port = address.rpartition(":")
     try:
         parsed = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
