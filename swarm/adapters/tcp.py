@@ -23,6 +23,7 @@ from typing import Any
 import trio
 
 from swarm.adapters.certificates import Contexts, claimed_identity, server_name
+from swarm.adapters.tls import TlsStream, shake_hands
 from swarm.errors import StartRefused, Unauthenticated, Unreachable
 from swarm.ports import SecureStream
 from swarm.wire.address import format_address, parse_address
@@ -88,20 +89,14 @@ class PeerPort:
         """`ports.Dialer`. Raises `Unreachable` or `Unauthenticated`, both saying why in words for people."""
         host, port = parse_address(address)
         plain = await _connect(host, port)
-        stream = trio.SSLStream(plain, self._contexts[protocol].client, server_hostname=server_name(protocol))
         try:
             with trio.fail_after(HANDSHAKE_S):
-                await stream.do_handshake()
-            return self._verified(stream, protocol, address)
+                stream = await shake_hands(plain, self._contexts[protocol].client, server_name=server_name(protocol))
         except trio.TooSlowError:
-            await trio.aclose_forcefully(stream)
             raise Unreachable(f"connected, but no handshake within {HANDSHAKE_S:g} s: its daemon does not answer") from None
         except _BROKEN as error:
-            await trio.aclose_forcefully(stream)
             raise _handshake_error(error) from None
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
+        return self._verified(stream, protocol, address)
 
     # ---- in -----------------------------------------------------------------------------------------------------------------
 
@@ -161,14 +156,14 @@ class PeerPort:
             raise _Dropped("not_ready")
         _tune(plain)
         some_context = next(iter(self._contexts.values())).server
-        stream = trio.SSLStream(plain, some_context, server_side=True)
-        await stream.do_handshake()
-        protocol = stream.selected_alpn_protocol() or ""
-        if protocol not in self._handlers:
+        remote = _remote(plain)
+        stream = await shake_hands(plain, some_context, server_side=True)
+        if stream.protocol not in self._handlers:
+            stream.close()
             raise _Dropped("unknown_protocol")
-        return self._verified(stream, protocol, _remote(plain)), protocol
+        return self._verified(stream, stream.protocol, remote), stream.protocol
 
-    def _choose_context(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+    def _choose_context(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> int | None:
         """Called by OpenSSL while it reads the client's first message: the protocol's own authority and certificate."""
         for protocol, contexts in self._contexts.items():
             if name == server_name(protocol):
@@ -176,10 +171,15 @@ class PeerPort:
                 return None
         return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
 
-    def _verified(self, stream: trio.SSLStream[trio.SocketStream], protocol: str, address: str) -> SecureStream:
-        if stream.selected_alpn_protocol() != protocol:
-            raise Unauthenticated("it speaks another protocol")
-        node_id, key_fingerprint = claimed_identity(stream.getpeercert(binary_form=True))
+    def _verified(self, stream: TlsStream, protocol: str, address: str) -> SecureStream:
+        """Closes what it does not accept."""
+        try:
+            if stream.protocol != protocol:
+                raise Unauthenticated("it speaks another protocol")
+            node_id, key_fingerprint = claimed_identity(stream.peer_certificate)
+        except BaseException:
+            stream.close()
+            raise
         return SecureStream(stream, node_id, key_fingerprint, address)
 
 

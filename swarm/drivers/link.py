@@ -10,6 +10,7 @@ urgent leave before others that wait; nothing is sent twice.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -140,32 +141,33 @@ class Link:
                 await trio.lowlevel.checkpoint()
 
     async def _write(self) -> None:
-        while True:
-            piece = bytearray()
-            self._urgent.take_into(piece)
-            self._other.take_into(piece)
-            if not piece:
-                self._wake = trio.Event()
-                await self._wake.wait()
-                continue
-            if not await self._write_piece(piece):
-                self._scope.cancel()
-                return
+        """One scope for all writes: its deadline is moved, since to enter one for each costs as much as the write."""
+        with trio.CancelScope() as waiting:
+            while True:
+                piece = bytearray()
+                self._urgent.take_into(piece)
+                self._other.take_into(piece)
+                if not piece:
+                    self._wake = trio.Event()
+                    await self._wake.wait()
+                elif not await self._write_piece(piece, waiting):
+                    break
+        if waiting.cancelled_caught:
+            self._counters["writes_stalled"] += 1
+            self.ended_because = f"it took no bytes for {self._config.write_stall_s:g} s"
+        self._scope.cancel()
 
-    async def _write_piece(self, piece: bytearray) -> bool:
+    async def _write_piece(self, piece: bytearray, waiting: trio.CancelScope) -> bool:
         """Whether all of it left. A frame larger than a piece goes in several writes, each with its own time."""
         view = memoryview(piece)
         for start in range(0, len(view), _PIECE_BYTES):
-            with trio.move_on_after(self._config.write_stall_s) as waiting:
-                try:
-                    await self._stream.send_all(view[start : start + _PIECE_BYTES])
-                except _NETWORK:
-                    self.ended_because = self.ended_because or "the connection broke"
-                    return False
-            if waiting.cancelled_caught:
-                self._counters["writes_stalled"] += 1
-                self.ended_because = f"it took no bytes for {self._config.write_stall_s:g} s"
+            waiting.deadline = trio.current_time() + self._config.write_stall_s
+            try:
+                await self._stream.send_all(view[start : start + _PIECE_BYTES])
+            except _NETWORK:
+                self.ended_because = self.ended_because or "the connection broke"
                 return False
+        waiting.deadline = math.inf
         return True
 
 

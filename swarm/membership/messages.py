@@ -165,7 +165,7 @@ def decode_message_untrusted(data: bytes, *, bytes_max: int = FRAME_BYTES_MAX) -
 
 @lru_cache(maxsize=4_096)
 def parse_address(address: str) -> tuple[str, int]:
-    """`ip:port` or `[ip6]:port` to its parts. Raises `BadMessage`. Remembers the addresses asked lately: each packet names its sender's."""
+    """`ip:port` or `[ip6]:port` to its parts. Raises `BadMessage`. Remembers what it was asked lately."""
     host, _, port = address.rpartition(":")
     try:
         parsed = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))

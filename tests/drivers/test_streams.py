@@ -259,7 +259,7 @@ async def test_another_clusters_authority_is_refused_in_the_handshake() -> None:
         connect(one, other)
         await until_counted(one.streams.counters, "dial_unauthenticated")
         assert "another token or another cluster" in one.streams.why_not(other.node_id)
-        await until_counted(other.port.counters, "handshake_cut")
+        await until_counted(other.port.counters, "unauthenticated")
 
 
 async def test_a_hello_of_another_recovery_is_refused_by_both() -> None:
