@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from swarm.membership import Config, MemberChanged, MemberIdentity, Membership
+from swarm.membership import Config, Effect, MemberChanged, MemberIdentity, Membership, Message, SyncState
 from swarm.membership.messages import Claim
 from swarm.model.ids import NodeId
-from swarm.model.liveness import MemberStatus
+from swarm.model.liveness import MemberStatus, Sample
 
 NEVER = math.inf
 
@@ -39,7 +39,32 @@ class Core(Membership):
         self._broadcasts.clear()
 
 
-MakeCore = Callable[[MemberIdentity, Config, random.Random, float], Core]
+class AnyCore(Protocol):
+    """What a run needs of a core: the product's, or one that it is compared with."""
+
+    @property
+    def next_deadline(self) -> float: ...
+    def take_effects(self) -> list[Effect]: ...
+    def status_of(self, node_id: NodeId) -> MemberStatus | None: ...
+    def incarnation_of(self, node_id: NodeId) -> int: ...
+    def alive_ids(self) -> set[NodeId]: ...
+    def forget_rumours(self) -> None: ...
+    def sync_state(self, now: float) -> SyncState: ...
+    def check(self) -> None: ...
+    def set_admitted(self, nodes: Mapping[NodeId, tuple[str, str]], now: float) -> None: ...
+    def leave(self, now: float) -> None: ...
+    def observe_sample(self, sample: Sample, now: float) -> None: ...
+    def on_stall(self, gap_s: float, now: float) -> None: ...
+    def on_connect_result(self, probe_id: int, outcome: str, now: float) -> None: ...
+    def on_stream_ping(self, probe_id: int, answered: bool, now: float) -> None: ...
+    def on_packet(self, source: tuple[str, int], message: Message, now: float) -> None: ...
+    def on_push_pull(self, remote: SyncState, now: float) -> SyncState: ...
+    def on_push_pull_reply(self, remote: SyncState, now: float) -> None: ...
+    def on_push_pull_failed(self, now: float) -> None: ...
+    def tick(self, now: float) -> None: ...
+
+
+MakeCore = Callable[[MemberIdentity, Config, random.Random, float], AnyCore]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +93,7 @@ class Member:
     address: str
     source: tuple[str, int]
     """The same, as a receiver is told it."""
-    core: Core
+    core: AnyCore
     generation: int = 1
     power: bool = True
     daemon: bool = True
@@ -79,6 +104,8 @@ class Member:
     wake_at: float = NEVER
     held: list[tuple[Callable[..., object], tuple[object, ...]]] = field(default_factory=list)
     sequence: int = 0
+    load: tuple[int, int] = (300, 500)
+    """Processor and memory used, thousandths; they wander."""
     packets_sent: int = 0
     bytes_sent: int = 0
 

@@ -35,7 +35,18 @@ from swarm.membership import (
 )
 from swarm.model.ids import NodeId
 from swarm.model.liveness import EngineState, MemberStatus, Sample
-from swarm.simulation.gossip_member import NEVER, Conditions, Core, MakeCore, Member, OnChange, address, claim_of, node_id
+from swarm.simulation.gossip_member import (
+    NEVER,
+    AnyCore,
+    Conditions,
+    Core,
+    MakeCore,
+    Member,
+    OnChange,
+    address,
+    claim_of,
+    node_id,
+)
 from swarm.simulation.gossip_sizes import plain_bytes, sealed_bytes
 from swarm.simulation.world import World
 
@@ -163,7 +174,7 @@ class GossipOnly:
         for member in self.members.values():
             member.side = 0
 
-    def intend(self, number: int, intent: Callable[[Core, float], None]) -> None:
+    def intend(self, number: int, intent: Callable[[AnyCore, float], None]) -> None:
         """Call an intent of one core, now."""
         member = self.members[number]
         self._input(member, intent, member.core, self.now)
@@ -217,11 +228,10 @@ class GossipOnly:
             return
         self.world.after(self.conditions.sample_every_s, self._observe, member)
         member.sequence += 1
-        draw = self._rng.random
+        cpu, memory = member.load = _wandered(member.load, self._rng)
         sample = Sample(
-            member.node_id, member.generation, member.sequence, int(1000 * draw()), int(1000 * draw()), int(1000 * draw()),
-            int(4000 * draw()), 10, EngineState.UP, int(30 * draw()),
-        )  # fmt: skip
+            member.node_id, member.generation, member.sequence, cpu, memory, 420, 2 * cpu, 10, EngineState.UP, cpu % 30
+        )
         if member.frozen_at == NEVER:
             member.core.observe_sample(sample, self.now)
             self._settle(member)
@@ -369,6 +379,12 @@ class Patience:
 
     member: Member
     over: bool = False
+
+
+def _wandered(load: tuple[int, int], rng: random.Random) -> tuple[int, int]:
+    """A second later: the processor up to 5 % more or less busy, and once in 20 s something else begins or ends."""
+    cpu = rng.randrange(1001) if rng.random() < 0.05 else load[0] + rng.randrange(-50, 51)
+    return min(1000, max(0, cpu)), min(1000, max(0, load[1] + rng.randrange(-5, 6)))
 
 
 def _real(identity: MemberIdentity, config: Config, rng: random.Random, now: float) -> Core:
