@@ -305,6 +305,7 @@ class Membership:
         sender.udp_blocked = False
         if not flight.lost:
             self._health.on_answer()
+            sender.patience = max(1, sender.patience - 1)
         self._on_contact(sender, now)
 
     def _on_contact(self, record: Record, now: float) -> None:

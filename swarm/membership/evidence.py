@@ -81,6 +81,8 @@ class Circumstances:
     """Members present besides this node and the subject."""
     health_factor: int
     members: int
+    patience: int = 1
+    """How often its lateness was taken for a stall lately (`Record.patience`)."""
 
 
 def weigh(case: Case, around: Circumstances, config: Config, now: float) -> Finding:
@@ -116,11 +118,12 @@ def _says(observation: Observation, outcome: str) -> bool:
 
 
 def _suspicion_s(confirmations: int, kernel_is_down: bool, around: Circumstances, config: Config) -> float:
-    """Lifeguard's formula over the others that agree on a fact about the kernel; nothing shortens a stall."""
+    """Lifeguard's formula over the others that agree on a fact about the kernel. Nothing shortens a stall, and two things make it
+    longer: that this member misses answers in general, and that the subject's silence turned out to be lateness before."""
     scale = max(1.0, len(str(around.members)) - 1.0)  # about log10 of the members: rumours need that much longer
     maximum_s = config.suspicion_max_s * scale
     if not kernel_is_down:
-        return maximum_s
+        return maximum_s * around.health_factor * around.patience
     return suspicion_s(
         confirmations=confirmations,
         needed=min(config.confirmations, around.observers_possible),

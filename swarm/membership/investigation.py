@@ -305,7 +305,8 @@ class Investigations:
             return
         suspect_at = case.opened_at + (config.direct_timeout_s + config.suspect_after_s) * self._health.factor
         if finding.kind is VerdictKind.DAEMON_STALLED:
-            suspect_at = max(suspect_at, record.started_at + config.start_grace_s)
+            patient_at = case.opened_at + (suspect_at - case.opened_at) * record.patience
+            suspect_at = max(patient_at, record.started_at + config.start_grace_s)
         if case.pings_lost and now >= suspect_at:
             self._count_failed(inquiry)
             changed = record.status is MemberStatus.ALIVE or record.kind is not finding.kind
@@ -321,6 +322,7 @@ class Investigations:
             observers_possible=len(self._table.present()) - 1,
             health_factor=self._health.factor,
             members=self._table.size,
+            patience=record.patience,
         )
         return weigh(case, around, self._config, now)
 

@@ -30,6 +30,9 @@ _id_of = attrgetter("node_id")
 RANK = {MemberStatus.ALIVE: 0, MemberStatus.SUSPECT: 1, MemberStatus.DEAD: 2, MemberStatus.LEFT: 3}
 _PRESENT = (MemberStatus.ALIVE, MemberStatus.SUSPECT)
 
+PATIENCE_MAX = 8
+"""A daemon that is up to half a minute late is not called dead again and again: 40 to 80 s, as for Lifeguard's own score."""
+
 
 def claim_order(claim: Claim) -> tuple[int, int, int]:
     """What decides between two claims about one member."""
@@ -64,6 +67,9 @@ class Record:
     declared: str = ""
     """Its address as the catalog last had it."""
     rtt_s: float = 0.0
+    patience: int = 1
+    """1 to `PATIENCE_MAX`: doubled when it refutes that it has stalled, since it was late and not dead; one less with each answer
+    in time."""
     stream: bool = False
     twin_at: float = -math.inf
     twin_address: str = ""
@@ -160,7 +166,9 @@ class Table:
         if claim.generation > record.generation or claim.status is MemberStatus.ALIVE:
             record.paused_until = now + claim.paused_s if claim.paused_s > 0 else 0.0
         if claim.generation > record.generation:
-            record.started_at = now
+            record.started_at, record.patience = now, 1
+        elif claim.status is MemberStatus.ALIVE and record.kind is VerdictKind.DAEMON_STALLED:
+            record.patience = min(PATIENCE_MAX, 2 * record.patience)
         record.generation, record.incarnation = claim.generation, claim.incarnation
         record.name, record.address = claim.name, claim.address
         if record.accusation is not None and claim_order(record.accusation) <= claim_order(claim):

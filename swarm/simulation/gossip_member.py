@@ -34,6 +34,11 @@ class Core(Membership):
         records = (self._table.me, *self._table.present())
         return {record.node_id for record in records if record.status is MemberStatus.ALIVE}
 
+    @property
+    def rumours_waiting(self) -> int:
+        """Members there is news of that is still to be told."""
+        return len(self._broadcasts)
+
     def forget_rumours(self) -> None:
         """Say no more of what was heard so far: everybody else knows it."""
         self._broadcasts.clear()

@@ -174,7 +174,7 @@ class GossipOnly:
         for member in self.members.values():
             member.side = 0
 
-    def intend(self, number: int, intent: Callable[[AnyCore, float], None]) -> None:
+    def intend(self, number: int, intent: Callable[[AnyCore, float], object]) -> None:
         """Call an intent of one core, now."""
         member = self.members[number]
         self._input(member, intent, member.core, self.now)

@@ -180,12 +180,23 @@ def plain_swim(suspicion_s: float) -> Callable[[MemberIdentity, Config, random.R
 # ---- splits ---------------------------------------------------------------------------------------------------------
 
 
-def healed_split(one: int, other: int, *, seconds: float, seed: int, at_most_s: float = 600.0) -> float:
-    """Two parts do not reach each other for so long; seconds from the healing until all agree. Asserts that both parted."""
+@dataclass(frozen=True, slots=True)
+class Healed:
+    """Seconds from the healing until all agreed, and how often somebody was called dead after it."""
+
+    agreed_after_s: float
+    deaths_after: int
+
+
+def healed_split(one: int, other: int, *, seconds: float, seed: int, at_most_s: float = 600.0) -> Healed:
+    """Two parts do not reach each other for so long. Asserts that they parted; watched for half a minute after they agreed."""
     crowd = GossipOnly(one + other, seed=seed, conditions=Conditions(sample_every_s=0.0))
     in_step_no_more(crowd)
     crowd.split([range(1, one + 1), range(one + 1, one + other + 1)])
     crowd.run(seconds)
     assert all(len(member.core.alive_ids()) == (one if member.number <= one else other) for member in crowd.living())
+    wronged = FalseDeaths(crowd)
     crowd.heal()
-    return crowd.run_until(crowd.agreed, at_most_s=at_most_s, every_s=0.1)
+    agreed_after_s = crowd.run_until(crowd.agreed, at_most_s=at_most_s, every_s=0.1)
+    crowd.run(30.0)
+    return Healed(agreed_after_s, sum(wronged.counts.values()))
