@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from swarm.model.container import ContainerPlan, ContainerSeen, EngineEvent, EngineInfo, EngineTrouble
 from swarm.model.entry import Entry, HardState, SnapshotMeta
@@ -104,6 +104,14 @@ class ByteStream(Protocol):
         """At least one byte, or none at the end."""
 
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class PromptStream(ByteStream, Protocol):
+    """A connection that can also be written without giving up the turn."""
+
+    def send_now(self, data: bytes) -> bool:
+        """Hand all of `data` to the kernel. False: not all of it; the next thing sent must begin with the same bytes."""
 
 
 PROTOCOL_PEER = "swarm-peer/1"
@@ -219,6 +227,8 @@ class HostLoad:
     memory_used_permille: int
     disk_used_permille: int
     load_permille: int
+    cpu_pressure_permille: int | None = None
+    """How much of the last ten seconds something that could run waited for a processor; None where the kernel does not say."""
 
 
 class Host(Protocol):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import resource
 import signal
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ NICE = -20
 OOM_SCORE_ADJUSTMENT = -900
 LEASH_SOFT_S, LEASH_HARD_S = 1, 20
 _MICROSECONDS = 1_000_000
+_READ_BYTES = 4_096
+_MEMINFO_LINES = 3
+"""MemTotal, MemFree, MemAvailable."""
+_SOME_AVG10 = re.compile(rb"some avg10=([0-9.]+)")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -45,12 +50,13 @@ class ProcHost:
         times = self._cpu_times()
         busy, total = times.busy - self._before.busy, times.total - self._before.total
         self._before = times
-        average = float((self._proc / "loadavg").read_text().split()[0])
+        average = float(_read(f"{self._proc}/loadavg").split(maxsplit=1)[0])
         return HostLoad(
             cpu_used_permille=_permille(busy, total),
             memory_used_permille=self._memory_used_permille(),
             disk_used_permille=self._disk_used_permille(),
             load_permille=round(1000 * average / self._cores),
+            cpu_pressure_permille=self._cpu_pressure_permille(),
         )
 
     def boot_id(self) -> str:
@@ -71,15 +77,25 @@ class ProcHost:
         return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
     def _cpu_times(self) -> _CpuTimes:
-        fields = [int(field) for field in (self._proc / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+        fields = [int(field) for field in _read(f"{self._proc}/stat").split(b"\n", 1)[0].split()[1:9]]
         idle = fields[3] + fields[4]  # idle and waiting for the disk
         return _CpuTimes(busy=sum(fields) - idle, total=sum(fields))
 
+    def _cpu_pressure_permille(self) -> int | None:
+        """`some avg10` of /proc/pressure/cpu; None on a kernel without it (CONFIG_PSI, or psi=0)."""
+        try:
+            found = _SOME_AVG10.match(_read(f"{self._proc}/pressure/cpu"))
+        except OSError:
+            return None
+        return min(1000, round(10 * float(found[1]))) if found else None
+
     def _memory(self) -> dict[str, int]:
+        """The kernel's first lines; all that is asked for stands in them."""
         amounts = {}
-        for line in (self._proc / "meminfo").read_text().splitlines():
-            name, _, rest = line.partition(":")
-            amounts[name] = int(rest.split()[0]) * 1024
+        for line in _read(f"{self._proc}/meminfo").split(b"\n", _MEMINFO_LINES)[:_MEMINFO_LINES]:
+            name, _, rest = line.partition(b":")
+            if rest:
+                amounts[name.decode()] = int(rest.split()[0]) * 1024
         return amounts
 
     def _memory_used_permille(self) -> int:
@@ -89,6 +105,15 @@ class ProcHost:
     def _disk_used_permille(self) -> int:
         found = os.statvfs(self._folder)
         return _permille(found.f_blocks - found.f_bavail, found.f_blocks)
+
+
+def _read(path: str) -> bytes:
+    """The start of a file of /proc. A third of the time of `Path.read_text`, once a second for ever."""
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(opened, _READ_BYTES)
+    finally:
+        os.close(opened)
 
 
 def _permille(part: int, whole: int) -> int:

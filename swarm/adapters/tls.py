@@ -50,6 +50,16 @@ class TlsStream:
         if len(data) >= RECORD_BYTES:
             await trio.lowlevel.checkpoint()
 
+    def send_now(self, data: bytes) -> bool:
+        """See `ports.PromptStream`. One record at most, which OpenSSL takes whole or not at all. An error of the connection shows
+        when it is sent again."""
+        if len(data) > RECORD_BYTES:
+            return False
+        try:
+            return self._connection.send(data) == len(data)
+        except (OSError, ValueError):
+            return False
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """At least one byte, or none when the other side said goodbye."""
         waited = False

@@ -2,7 +2,8 @@
 
 One loop drains messages, ticks, and carries effects out in order; a second task writes queued batches to the store, all that wait
 in one sync; a third applies committed entries. Inputs of other tasks (a proposal, a finished write) go to the core at once and
-wake the loop, so that what was proposed in one turn is written and sent together.
+wake the loop, so that what was proposed in one turn is written and sent together. Heartbeats and their answers, most of what an
+idle cluster says, are fed and answered where they arrive, unless others wait before them: that saves a turn of the loop each.
 
 Promises kept here: a process that stood still for more than 500 ms beyond its sleep tells the core before anything else; a failed
 write ends the task (and with it the node), never goes on; a proposal ends as a result, as `Unavailable` when it was certainly not
@@ -31,7 +32,7 @@ from swarm.consensus.effects import (
     Send,
     SendSnapshot,
 )
-from swarm.consensus.messages import Message, decode_message_untrusted, encode_message
+from swarm.consensus.messages import Heartbeat, HeartbeatReply, Message, decode_message_untrusted, encode_message
 from swarm.drivers.replica_apply import Applier, Changes, Machine
 from swarm.drivers.replica_forward import Forwarding, pack_command
 from swarm.drivers.replica_snapshots import CALL as SNAPSHOT_CALL
@@ -92,6 +93,7 @@ class Replica:
         self._batches: deque[Batch] = deque()
         self._queued = trio.Event()
         self._wake = trio.Event()
+        self._nursery: trio.Nursery | None = None
         self._due = clock.now()
         """When the loop should be awake again at the latest; beyond it by STALL_S the process stood still."""
         self.counters: Counter[str] = Counter()
@@ -233,7 +235,11 @@ class Replica:
             nursery.start_soon(self._applier.run)
             nursery.start_soon(self._write_loop)
             task_status.started()
-            await self._loop(nursery)
+            self._nursery = nursery
+            try:
+                await self._loop()
+            finally:
+                self._nursery = None
 
     def now(self) -> float:
         """The time, after telling the core of a stall if there was one."""
@@ -248,7 +254,7 @@ class Replica:
     def _wake_up(self) -> None:
         self._wake.set()
 
-    async def _loop(self, nursery: trio.Nursery) -> None:
+    async def _loop(self) -> None:
         self._due = self._clock.now()
         while True:
             now = self.now()
@@ -256,11 +262,10 @@ class Replica:
             for _ in range(min(DRAIN_MAX, len(self._inbox))):
                 source, message = self._inbox.popleft()
                 self._feed(source, message, now)
-            for effect in self._core.take_effects():
-                self._carry_out(effect, nursery)
-            sleep_s = 0.0 if self._inbox else min(SLEEP_MAX_S, max(0.0, self._core.next_deadline - self._clock.now()))
-            self._due = self._clock.now() + sleep_s
-            with trio.move_on_after(sleep_s):
+            self._carry_out_all()
+            now = self._clock.now()
+            self._due = now if self._inbox else min(now + SLEEP_MAX_S, max(now, self._core.next_deadline))
+            with trio.move_on_after(self._due - now):
                 await self._wake.wait()
             self._wake = trio.Event()
 
@@ -269,6 +274,11 @@ class Replica:
             self._core.on_message(source, message, now)
         except BadMessage:
             self.counters["bad_message"] += 1
+
+    def _carry_out_all(self) -> None:
+        assert self._nursery is not None
+        for effect in self._core.take_effects():
+            self._carry_out(effect, self._nursery)
 
     def _carry_out(self, effect: Effect, nursery: trio.Nursery) -> None:
         match effect:
@@ -316,6 +326,12 @@ class Replica:
     def _on_message(self, source: NodeId, payload: bytes) -> None:
         """Raises `BadMessage`. With a full inbox the message is dropped: consensus takes losses."""
         message = decode_message_untrusted(payload)
+        if isinstance(message, Heartbeat | HeartbeatReply) and not self._inbox and self._nursery is not None:
+            self._feed(source, message, self.now())
+            self._carry_out_all()
+            if self._core.next_deadline < self._due:
+                self._wake_up()
+            return
         if len(self._inbox) >= INBOX_MAX:
             self.counters["inbox_full"] += 1
             return

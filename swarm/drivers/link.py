@@ -1,8 +1,9 @@
 """One standing connection between two members: bytes in both directions, once the hellos have been checked.
 
-Two queues go out: what consensus sends stands before everything else. Both are bounded by bytes and by number; a frame that does
-not fit is not queued and its sender is told. The writer takes what has gathered since its last write and sends it in one
-piece, which is what makes many calls in flight cheap. A write that makes no progress for `write_stall_s` ends the connection.
+Two queues go out: what consensus sends stands before everything else, and leaves at once when nothing else waits. Both are
+bounded by bytes and by number; a frame that does not fit is not queued and its sender is told. The writer takes what has gathered
+since its last write and sends it in one piece, which is what makes many calls in flight cheap. A write that makes no progress for
+`write_stall_s` ends the connection.
 
 Promises: `run` returns when the connection has ended, whoever ended it, and raises nothing of the network's; frames queued as
 urgent leave before others that wait; nothing is sent twice.
@@ -18,8 +19,8 @@ from dataclasses import dataclass
 import trio
 
 from swarm.errors import BadMessage, PeerError
-from swarm.ports import ByteStream
-from swarm.wire.frame import Frame, FrameReader, Hello, encode_frame
+from swarm.ports import ByteStream, PromptStream
+from swarm.wire.frame import Frame, FrameReader, Hello, Message, encode_frame
 from swarm.wire.limits import FRAME_BYTES_MAX
 
 _PIECE_BYTES = 64 * 1024
@@ -87,12 +88,17 @@ class Link:
         self._on_frame = on_frame
         self._urgent = _Queue()
         self._other = _Queue()
+        self._prompt = stream if isinstance(stream, PromptStream) else None
+        self._idle = False
+        """Whether the writer waits for something to write."""
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
 
     def queue(self, frame: Frame, *, urgent: bool) -> bool:
         """Queue a frame; never waits. False when its queue is full: the frame is dropped and counted."""
         data = encode_frame(frame)
+        if urgent and self._idle and self._prompt and isinstance(frame, Message) and self._prompt.send_now(data):
+            return True
         queue = self._urgent if urgent else self._other
         config = self._config
         if len(queue.frames) >= config.queue_frames_max or queue.size + len(data) > config.queue_bytes_max:
@@ -100,6 +106,7 @@ class Link:
             return False
         queue.frames.append(data)
         queue.size += len(data)
+        self._idle = False
         self._wake.set()
         return True
 
@@ -149,6 +156,7 @@ class Link:
                 self._other.take_into(piece)
                 if not piece:
                     self._wake = trio.Event()
+                    self._idle = True
                     await self._wake.wait()
                 elif not await self._write_piece(piece, waiting):
                     break

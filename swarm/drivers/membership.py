@@ -89,8 +89,10 @@ class Gossip:
         """Told an address at which this node's identity is said to live; must not suspend."""
         self._nursery: trio.Nursery | None = None
         self._limiter = trio.CapacityLimiter(_CONNECTS_MAX)
-        self._wake = trio.Event()
+        self._sleeping: trio.CancelScope | None = None
+        self._entered = 0.0
         self._planned = float("inf")
+        """When the loop wakes next; moved by every input, earlier or later."""
         peers.on_call(CALL_SYNC, self._on_sync)
         peers.on_call(CALL_PING, self._on_ping)
 
@@ -126,6 +128,15 @@ class Gossip:
     def observe_sample(self, sample: Sample) -> None:
         """This node's load."""
         self._core.observe_sample(sample, self._enter())
+        self._settle()
+
+    def observe_pressure(self, lag_s: float, cpu_pressure_permille: int | None) -> None:
+        """How late somebody else in this process woke, and the host's CPU pressure; once a second. This loop's own worst counts
+        too: what it could not have noticed in time, it holds against nobody."""
+        now = self._enter()
+        self._core.observe_pressure(
+            lag_s=max(lag_s, self.lag.take_max_s()), cpu_pressure_permille=cpu_pressure_permille, now=now
+        )
         self._settle()
 
     def observe_stream(self, node_id: NodeId, connected: bool) -> None:
@@ -178,13 +189,14 @@ class Gossip:
                 await trio.lowlevel.checkpoint()
                 now = self._enter()
             self._core.tick(now)
-            self._wake = trio.Event()
-            wait_s = min(max(0.0, self._core.next_deadline - now), _SLEEP_S_MAX)
-            self._planned = now + wait_s
             self._settle()
-            with trio.move_on_after(wait_s):
-                await self._wake.wait()
-                self._planned = self._clock.now()
+            with trio.CancelScope(deadline=self._trio_deadline()) as self._sleeping:
+                await trio.sleep_forever()
+            self._sleeping = None
+
+    def _trio_deadline(self) -> float:
+        """Trio's clock is another than the cores'."""
+        return trio.current_time() + max(0.0, self._planned - self._clock.now())
 
     async def _receive(self) -> None:
         while True:
@@ -194,7 +206,7 @@ class Gossip:
 
     def _enter(self) -> float:
         """Every input begins here: the time, how late the loop is, and a pause of this process told first."""
-        now = self._clock.now()
+        now = self._entered = self._clock.now()
         gap_s = now - self._planned
         if gap_s > 0:
             self.lag.note(gap_s, now)
@@ -204,13 +216,17 @@ class Gossip:
         return now
 
     def _settle(self) -> None:
-        """Every input ends here: its effects, and an earlier wake if one is due. Before `run` effects wait in the core."""
+        """Every input ends here: its effects, and the next wake, which may now be earlier or later: an answer that came leaves
+        nothing to wake for. Before `run` effects wait in the core."""
         if self._nursery is None:
             return
         for effect in self._core.take_effects():
             self._carry_out(effect)
-        if self._core.next_deadline < self._planned:
-            self._wake.set()
+        planned = min(max(self._core.next_deadline, self._entered), self._entered + _SLEEP_S_MAX)
+        if planned != self._planned:
+            self._planned = planned
+            if self._sleeping is not None:
+                self._sleeping.deadline = self._trio_deadline()
 
     def _feed(self, datagrams: list[tuple[bytes, tuple[str, int]]], now: float) -> None:
         for data, source in datagrams:

@@ -108,6 +108,7 @@ class RunnerDriver:
         self._engine_text = ""
         self._due = 0.0
         self._saved: object = None
+        self._unsaved = trio.Event()
         replica.subscribe(self._on_changes)
 
     # ---- what others use ----------------------------------------------------------------------------------------------------
@@ -188,6 +189,8 @@ class RunnerDriver:
                 self._core.tick(now)
             for effect in self._core.take_effects():
                 self._carry_out(effect, nursery)
+            if self._core.held is not self._saved:
+                self._unsaved.set()
             now = self._clock.now()
             sleep_s = 0.0 if self._inputs else min(SLEEP_S_MAX, max(0.0, self._core.next_deadline - now))
             self._due = now + sleep_s
@@ -376,8 +379,10 @@ class RunnerDriver:
         """Keep what is held on disk, at most some times a second."""
         assert self._memory is not None
         while True:
-            if self._core.held != self._saved:  # cheap: equal records are the same objects
-                self._saved = self._core.held
+            await self._unsaved.wait()
+            self._unsaved = trio.Event()
+            before, self._saved = self._saved, self._core.held
+            if self._saved != before:  # cheap: equal records are the same objects
                 try:
                     await self._memory.save(encode(self._core.holdings()))
                 except OSError as error:

@@ -32,11 +32,14 @@ class Sampler:
         containers: Callable[[], int],
         health: Callable[[], int] = lambda: 0,
         publish: Callable[[Sample], None],
+        press: Callable[[float, int | None], None],
     ) -> None:
-        self._host, self._clock, self._publish = host, clock, publish
+        """`press` is told once a second how late this task woke (s) and the host's CPU pressure (thousandths, or None)."""
+        self._host, self._clock, self._publish, self._press = host, clock, publish, press
         self._node_id, self._generation = node_id, generation
         self._engine_state, self._containers, self._health = engine_state, containers, health
         self._sequence = 0
+        self._pressure: int | None = None
         self.loop_lag_s = 0.0
         """How much later than planned the last wake came."""
 
@@ -45,6 +48,7 @@ class Sampler:
         task_status.started()
         while True:
             self._publish(self.sample())
+            self._press(self.loop_lag_s, self._pressure)
             planned = self._clock.now() + INTERVAL_S
             await trio.sleep(INTERVAL_S)
             self.loop_lag_s = max(0.0, self._clock.now() - planned)
@@ -55,6 +59,7 @@ class Sampler:
             load = self._host.load()
         except (OSError, ValueError, KeyError, IndexError):
             load = _NOTHING
+        self._pressure = load.cpu_pressure_permille
         self._sequence += 1
         return Sample(
             self._node_id,

@@ -138,6 +138,7 @@ class Daemon:
             containers=lambda: self.runner.containers,
             health=lambda: self.gossip.health_score,
             publish=self.gossip.observe_sample,
+            press=self.gossip.observe_pressure,
         )
         self.log_source = LogSource(site.engine, self.clock)
         self.api = Api(self.make_face())

@@ -21,6 +21,7 @@ from swarm.model.liveness import MemberStatus, Sample
 from swarm.model.node import VerdictKind
 from tests.fakes.gossip_network import node_id
 from tests.fakes.memory_peers import MemoryNetwork
+from tests.fakes.steps import Steps
 
 ALIVE, DEAD = MemberStatus.ALIVE, MemberStatus.DEAD
 
@@ -197,10 +198,35 @@ class RefusingConnects:
         return "refused"
 
 
+class Wire(SilentSocket):
+    """What is sent arrives at once at 10.0.0.n."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.others: dict[int, Wire] = {}
+        self.came = trio.Event()
+
+    async def receive(self) -> list[tuple[bytes, tuple[str, int]]]:
+        while not self.waiting:
+            self.came = trio.Event()
+            await self.came.wait()
+        return self.drain()
+
+    def send(self, data: bytes, address: tuple[str, int]) -> None:
+        other = self.others[int(address[0].rpartition(".")[2])]
+        mine = next(number for number, wire in self.others.items() if wire is self)
+        other.waiting.append((data, (f"10.0.0.{mine}", 4747)))
+        other.came.set()
+
+
+def wired_gossip(number: int, clock: TrioClock, packets: SilentSocket) -> Gossip:
+    identity = MemberIdentity(node_id(number), f"n{number}", f"10.0.0.{number}:4747", 1)
+    core = Membership(identity=identity, config=Config(), rng=random.Random(number), now=clock.now())
+    return Gossip(core, packets, RefusingConnects(), MemoryNetwork().peers(node_id(number)), clock, PlainSealer())
+
+
 def lonely_gossip(clock: TrioClock, packets: SilentSocket) -> Gossip:
-    identity = MemberIdentity(node_id(1), "n1", "10.0.0.1:4747", 1)
-    core = Membership(identity=identity, config=Config(), rng=random.Random(1), now=clock.now())
-    gossip = Gossip(core, packets, RefusingConnects(), MemoryNetwork().peers(node_id(1)), clock, PlainSealer())
+    gossip = wired_gossip(1, clock, packets)
     gossip.set_admitted({node_id(2): ("n2", "10.0.0.2:4747")})
     return gossip
 
@@ -217,6 +243,42 @@ async def test_a_pause_of_the_process_is_told_before_anything_else(autojump_cloc
         assert gossip.members()[node_id(2)].status is MemberStatus.SUSPECT
         await trio.sleep(2)
         assert gossip.members()[node_id(2)].status is DEAD, "it goes on probing afterwards"
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_leaves_nothing_to_wake_for(autojump_clock: trio.testing.MockClock) -> None:
+    """The loop turns for its rounds, not for the timeouts of pings that were answered."""
+    steps = Steps()
+    async with trio.open_nursery() as nursery:
+        three = (1, 2, 3)
+        wires = {number: Wire() for number in three}
+        for number in three:
+            wires[number].others = wires
+            gossip = wired_gossip(number, TrioClock(), wires[number])
+            gossip.set_admitted({node_id(n): (f"n{n}", f"10.0.0.{n}:4747") for n in three})
+            await nursery.start(gossip.run)
+        await trio.sleep(30)  # what a start had to tell has been told
+        trio.lowlevel.add_instrument(steps)
+        await trio.sleep(10)
+        trio.lowlevel.remove_instrument(steps)
+        assert gossip.counters["packets_received"] > 100
+        nursery.cancel_scope.cancel()
+    rounds = 10 / Config().probe_interval_s
+    assert 3 * (rounds - 1) <= steps.wakes["Gossip.run"] <= 3 * (rounds + 5), "rounds, and the exchanges of tables"
+
+
+async def test_pressure_reaches_the_core_with_the_loops_own_lag(autojump_clock: trio.testing.MockClock) -> None:
+    clock = TrioClock()
+    gossip = lonely_gossip(clock, SilentSocket())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(gossip.run)
+        gossip.observe_pressure(0.0, None)
+        calm = gossip.health_score
+        clock.added_s += 0.45
+        gossip.observe_pressure(0.0, 1000)
+        assert gossip.health_score > calm, "nobody else was late, but this loop was"
+        gossip.observe_pressure(0.0, None)
+        assert gossip.health_score == calm, "each lag counts once"
         nursery.cancel_scope.cancel()
 
 

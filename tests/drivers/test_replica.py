@@ -23,6 +23,7 @@ from swarm.ports import Batch, Stored
 from swarm.wire.codec import encode
 from tests.fakes.memory_peers import MemoryNetwork
 from tests.fakes.memory_store import MemoryStore
+from tests.fakes.steps import Steps
 
 NAMES = [NodeId(letter * 32) for letter in "abcd"]
 
@@ -155,6 +156,18 @@ async def test_a_command_given_to_any_node_is_applied_on_all_in_the_same_order(a
         tapes = [tape.entries for name, tape in world.tapes.items() if name in world.replicas]
         assert tapes[0] == tapes[1] == tapes[2]
         assert world.tapes[NAMES[0]].requests == ["r0", "r1", "r2"]
+
+
+async def test_heartbeats_and_their_answers_cost_no_turn_of_the_loop(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        await settle(world, (await world.leader()).last_index)
+        steps = Steps()
+        trio.lowlevel.add_instrument(steps)
+        await trio.sleep(10)
+        trio.lowlevel.remove_instrument(steps)
+    rounds = 100
+    own = 3 * 30  # each node's: the disk's probe, and election timeouts that were put off, about one a second
+    assert rounds <= steps.wakes["World._run"] <= rounds + own, "200 heartbeats came, and 200 answers"
 
 
 async def test_many_commands_share_few_syncs(autojump_clock: trio.testing.MockClock) -> None:

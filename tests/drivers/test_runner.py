@@ -355,12 +355,12 @@ async def test_samples_count_up_and_a_broken_host_still_gives_one(autojump_clock
         def load(self) -> HostLoad:
             if self.broken:
                 raise OSError("no /proc")
-            return HostLoad(100, 200, 300, 400)
+            return HostLoad(100, 200, 300, 400, cpu_pressure_permille=70)
 
         def boot_id(self) -> str:
             return "b"
 
-    host, samples = Host(), list[Sample]()
+    host, samples, presses = Host(), list[Sample](), list[tuple[bool, int | None]]()
     sampler = Sampler(
         host,
         VirtualClock(),
@@ -369,6 +369,7 @@ async def test_samples_count_up_and_a_broken_host_still_gives_one(autojump_clock
         engine_state=lambda: EngineState.UP,
         containers=lambda: 3,
         publish=samples.append,
+        press=lambda lag_s, pressure: presses.append((lag_s >= 0, pressure)),
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(sampler.run)
@@ -382,3 +383,4 @@ async def test_samples_count_up_and_a_broken_host_still_gives_one(autojump_clock
         (4, 3, 0),
     ]
     assert samples[0].containers == 3 and samples[0].engine is EngineState.UP
+    assert presses == [(True, 70), (True, 70), (True, None)]

@@ -42,6 +42,23 @@ def test_load_is_what_was_used_since_the_last_look(tmp_path: Path) -> None:
     assert host.load().cpu_used_permille == 0
 
 
+@pytest.mark.parametrize(
+    ("said", "permille"),
+    [
+        ("some avg10=12.34 avg60=0.00 avg300=0.00 total=1\nfull avg10=99.00 avg60=0.00 avg300=0.00 total=1\n", 123),
+        ("some avg10=100.00 avg60=0.00 avg300=0.00 total=1\n", 1000),
+        ("none of this is known\n", None),
+        (None, None),
+    ],
+)
+def test_pressure_is_read_where_the_kernel_tells_it(tmp_path: Path, said: str | None, permille: int | None) -> None:
+    host = ProcHost(tmp_path, proc=proc(tmp_path, busy=1, idle=1))
+    if said is not None:
+        (tmp_path / "pressure").mkdir()
+        (tmp_path / "pressure/cpu").write_text(said)
+    assert host.load().cpu_pressure_permille == permille
+
+
 def test_the_boot_id_changes_with_the_kernel_and_with_the_first_process(tmp_path: Path) -> None:
     first = ProcHost(tmp_path, proc=proc(tmp_path, busy=1, idle=1)).boot_id()
     assert ProcHost(tmp_path, proc=tmp_path).boot_id() == first
