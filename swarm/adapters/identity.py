@@ -5,6 +5,7 @@
     key.pem         the node's P-256 key, 0600  (made once)
     generation      counts the daemon's starts  (synced before the number is used)
     cluster.json    cluster id, secrets, and what was learned at founding or joining, 0600
+    displaced       there while the log is not to be trusted: another daemon has acted under this identity
 
 Every file is replaced whole: written beside, synced, renamed, folder synced. Everything here blocks on the disk for some
 milliseconds; it happens at the start, or in a thread.
@@ -36,6 +37,7 @@ from swarm.wire.keys import FOUND_SALT, cluster_salt
 T = TypeVar("T")
 
 LOCK, NODE, KEY, GENERATION, CLUSTER = "lock", "node.json", "key.pem", "generation", "cluster.json"
+DISPLACED = "displaced"
 
 
 class NodeFile(msgspec.Struct, frozen=True):
@@ -117,6 +119,19 @@ class DataFolder:
         if generation > self.generation:
             _replace(self.path / GENERATION, b"%d\n" % generation)
             self.generation = generation
+
+    @property
+    def displaced(self) -> bool:
+        """Whether another daemon has acted under this identity since the log here was written: the log is not to be trusted."""
+        return (self.path / DISPLACED).exists()
+
+    def mark_displaced(self) -> None:
+        """The next start sets the log aside. Durable when it returns; blocks on the disk, in a daemon that is about to end."""
+        _replace(self.path / DISPLACED, b"")
+
+    def clear_displaced(self) -> None:
+        """The log was set aside, and a new one begun."""
+        (self.path / DISPLACED).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Release the folder for another process."""

@@ -147,10 +147,12 @@ class SqliteStore:
         return anchor.chain if anchor.index == index else 0
 
 
-def open_store(folder: Path) -> tuple[SqliteStore, Stored]:
+def open_store(folder: Path, *, trusted: bool = True) -> tuple[SqliteStore, Stored]:
     """Open the store in `folder`, making or replacing it as needed. Blocks; reads everything. Raises `StoreFailure` when the disk
-    refuses, never for damage: that is set aside and told by `Stored.store_generation`."""
+    refuses, never for damage: that is set aside and told by `Stored.store_generation`. So is one that is not `trusted`."""
     try:
+        if not trusted:
+            set_aside(folder, GenerationFile(folder).read())
         return _open(folder)
     except (OSError, sqlite3.Error) as error:
         raise StoreFailure(f"cannot open the store in {folder}: {type(error).__name__}: {error}") from error

@@ -91,12 +91,20 @@ class Desk:
     """
 
     def __init__(
-        self, me: Node, *, persist_found: PersistFound, belonging: Belonging | None = None, run: Run = NO_RUN
+        self,
+        me: Node,
+        *,
+        persist_found: PersistFound,
+        belonging: Belonging | None = None,
+        run: Run = NO_RUN,
+        persist_displaced: Callable[[], None] = lambda: None,
     ) -> None:
+        """`persist_displaced` notes on disk, once, that the log here may lack what the elder acknowledged under this identity."""
         self.me = me
         self.refusal: StartRefused | None = None
         self.on_displaced: Callable[[], None] = lambda: None
         self._run = run
+        self._persist_displaced = persist_displaced
         self.known: tuple[NodeId, ...] = (me.id,)
         self.complete = False
         self.admit: Admit | None = None
@@ -125,6 +133,8 @@ class Desk:
 
     def displace(self, refusal: StartRefused) -> None:
         """An elder daemon has this node's identity: this one ends."""
+        if self.refusal is None:
+            self._persist_displaced()
         self.refusal = self.refusal or refusal
         self.on_displaced()
 

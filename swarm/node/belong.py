@@ -51,6 +51,7 @@ async def belong(site: Site) -> tuple[ClusterFile, Desk]:
         site.facts,
         persist_found=lambda entry: _persist_found(site, secret, entry),
         belonging=_belonging(known) if known is not None else None,
+        persist_displaced=folder.mark_displaced,
         run=Run(random_id(random.SystemRandom()), CLOCK.now(), CLOCK.now),
     )
     site.port.use(PROTOCOL_BOOT, await trio.to_thread.run_sync(contexts, folder.boot_credentials(secret), PROTOCOL_BOOT))

@@ -282,10 +282,15 @@ class Daemon:
     def tell_admitted(self, nodes: dict[NodeId, Node]) -> None:
         """The log's nodes changed: gossip, streams and the data folder follow."""
         self.gossip.set_admitted({node_id: (node.name, node.address) for node_id, node in nodes.items()})
-        self.streams.set_members({node_id: node.address for node_id, node in nodes.items()})
+        self.tell_streams()
         self.to_save = tuple(nodes[node_id] for node_id in sorted(nodes))
         self.save_wanted.set()
         self.declaring.wake()
+
+    def tell_streams(self) -> None:
+        """Whom to dial where: as they say of themselves in gossip, or the log says. One that moved can tell the log only then."""
+        said = {i: each.address for i, each in self.gossip.members().items() if each.status is MemberStatus.ALIVE}
+        self.streams.set_members({i: said.get(i, node.address) for i, node in self.admitted.nodes().items()})
 
     def on_stream(self, node_id: NodeId, connected: bool) -> None:
         """A connection is evidence for gossip, and the way to ask where the other's packets stand."""
@@ -298,6 +303,8 @@ class Daemon:
         if new.generation > self.site.folder.generation and new.node_id == self.site.folder.node_id:
             self.save_wanted.set()
         LOG.info("%s is %s: %s", new.name, new.status.value, change.evidence or new.evidence)
+        if change.old is not None and change.old.address != new.address:
+            self.tell_streams()
         self.streams.wake(new.node_id)
         self.duties.wake()
 

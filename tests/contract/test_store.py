@@ -202,6 +202,17 @@ async def test_a_missing_database_begins_a_new_store_generation(tmp_path: Path) 
     await store.close()
 
 
+async def test_a_store_that_is_not_trusted_is_set_aside_and_begins_a_new_store_generation(tmp_path: Path) -> None:
+    await written(tmp_path)
+    store, stored = open_store(tmp_path, trusted=False)
+    assert stored == Stored(2, HardState(), (), None, None)
+    assert (tmp_path / "log.db.damaged-1").exists()
+    await store.close()
+    store, stored = open_store(tmp_path)
+    assert stored.store_generation == 2
+    await store.close()
+
+
 async def test_an_older_copy_of_the_database_is_not_taken_for_the_present_one(tmp_path: Path) -> None:
     await written(tmp_path)
     old = (tmp_path / "log.db").read_bytes()
