@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from swarm.membership import Config, Effect, MemberChanged, MemberIdentity, Membership, Message, SyncState
 from swarm.membership.messages import Claim
+from swarm.membership.sync import sync_interval_s
 from swarm.model.ids import NodeId
 from swarm.model.liveness import MemberStatus, Sample
 
@@ -39,9 +40,17 @@ class Core(Membership):
         """Members there is news of that is still to be told."""
         return len(self._broadcasts)
 
-    def forget_rumours(self) -> None:
-        """Say no more of what was heard so far: everybody else knows it."""
+    def know(self, claims: Iterable[Claim], rng: random.Random, now: float) -> None:
+        """As after an hour of calm: everybody's word is known, no rumour is left, rounds and exchanges come at any moment."""
+        for claim in claims:
+            record = self._table.records.get(claim.node_id)
+            if record is not None:
+                assert record.status is MemberStatus.SUSPECT and record.generation == 0, "just admitted"
+                record.status, record.generation = MemberStatus.ALIVE, claim.generation
+        self._round_at = now + self.config.probe_interval_s * rng.random()
+        self._sync_at = now + sync_interval_s(self._table.size, self.config) * rng.random()
         self._broadcasts.clear()
+        self._outbox.take()
 
 
 class AnyCore(Protocol):
@@ -53,7 +62,7 @@ class AnyCore(Protocol):
     def status_of(self, node_id: NodeId) -> MemberStatus | None: ...
     def incarnation_of(self, node_id: NodeId) -> int: ...
     def alive_ids(self) -> set[NodeId]: ...
-    def forget_rumours(self) -> None: ...
+    def know(self, claims: Iterable[Claim], rng: random.Random, now: float) -> None: ...
     def sync_state(self, now: float) -> SyncState: ...
     def check(self) -> None: ...
     def set_admitted(self, nodes: Mapping[NodeId, tuple[str, str]], now: float) -> None: ...

@@ -107,14 +107,11 @@ class GossipOnly:
         return self.world.now - began
 
     def introduce(self) -> None:
-        """All know all from here on, as after an hour of calm: each is handed everybody's word, and no rumour is left over."""
+        """All know all from here on, as after an hour of calm: each knows everybody's word, and no rumour is left over."""
         claims = tuple(claim_of(member, self._admitted) for member in self.members.values())
         for member in self.members.values():
-            teller = self.members[1 if member.number != 1 else len(self.members)]
-            told = SyncState(claim_of(teller, self._admitted), claims)
-            member.core.on_push_pull_reply(told, self.now)
-            member.core.forget_rumours()
-            member.core.take_effects()
+            member.core.know(claims, self._rng, self.now)
+            self._settle(member)
 
     def kill_host(self, number: int) -> None:
         """Power cut."""

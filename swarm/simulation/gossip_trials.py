@@ -18,11 +18,11 @@ from swarm.simulation.gossip_only import GossipOnly
 from swarm.simulation.plain_swim import PlainSwim
 
 SETTLED_S = 1.0
-"""Everybody's rounds are under way, at moments of their own."""
+"""Everybody's rounds are under way."""
 
 
-def in_step_no_more(crowd: GossipOnly) -> None:
-    """Members began at one moment; let each go on from a moment of its own."""
+def settled(crowd: GossipOnly) -> None:
+    """A calm cluster."""
     crowd.introduce()
     crowd.run(SETTLED_S)
 
@@ -41,7 +41,7 @@ class Spread:
 def spread(count: int, *, loss: float, seed: int, at_most_s: float = 60.0, config: Config | None = None) -> Spread:
     """One member raises its incarnation (it announces a pause): when does everybody know?"""
     crowd = GossipOnly(count, seed=seed, config=config, conditions=Conditions(loss=loss))
-    in_step_no_more(crowd)
+    settled(crowd)
     teller = 1 + seed % count
     subject = crowd.members[teller].node_id
     news = crowd.members[teller].core.incarnation_of(subject) + 1
@@ -109,6 +109,7 @@ def churn(crowd: GossipOnly, *, seconds: float, share: float, seed: int, at_most
     wronged = FalseDeaths(crowd)
     turns = round(share * len(crowd.members))
     for turn in range(turns):
+        crowd.run(seconds / turns)
         kind = ("cut", "leave", "join")[turn % 3]
         found.happened[kind] += 1
         if kind == "join":
@@ -116,7 +117,6 @@ def churn(crowd: GossipOnly, *, seconds: float, share: float, seed: int, at_most
         else:
             number = rng.choice([member.number for member in crowd.living()])
             (crowd.kill_host if kind == "cut" else crowd.leave)(number)
-        crowd.run(seconds / turns)
     found.agreed_after_s = crowd.run_until(crowd.agreed, at_most_s=at_most_s, every_s=0.5)
     found.false_deaths = sum(wronged.counts.values())
     return found
@@ -160,7 +160,7 @@ def _word(member: Member) -> str:
 def false_deaths(count: int, *, overloaded: int, seconds: float, seed: int, make_core: MakeCore | None = None) -> FalseDeaths:
     """Some members handle every input 1 to 30 s late, from a calm start on."""
     crowd = GossipOnly(count, seed=seed, make_core=make_core, conditions=Conditions(sample_every_s=0.0))
-    in_step_no_more(crowd)
+    settled(crowd)
     wronged = FalseDeaths(crowd)
     for number in random.Random(seed).sample(sorted(crowd.members), overloaded):
         crowd.overload(number)
@@ -191,7 +191,7 @@ class Healed:
 def healed_split(one: int, other: int, *, seconds: float, seed: int, at_most_s: float = 600.0) -> Healed:
     """Two parts do not reach each other for so long. Asserts that they parted; watched for half a minute after they agreed."""
     crowd = GossipOnly(one + other, seed=seed, conditions=Conditions(sample_every_s=0.0))
-    in_step_no_more(crowd)
+    settled(crowd)
     crowd.split([range(1, one + 1), range(one + 1, one + other + 1)])
     crowd.run(seconds)
     assert all(len(member.core.alive_ids()) == (one if member.number <= one else other) for member in crowd.living())

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from swarm.machine import Outbox
@@ -88,9 +88,15 @@ class PlainSwim:
         records = (self._me, *self._table.present())
         return {record.node_id for record in records if record.status is MemberStatus.ALIVE}
 
-    def forget_rumours(self) -> None:
-        """Say no more of what was heard so far."""
+    def know(self, claims: Iterable[Claim], rng: random.Random, now: float) -> None:
+        """As after an hour of calm."""
+        for claim in claims:
+            if claim.node_id in self._table.records:
+                self._table.adopt(self._table.records[claim.node_id], claim, now)
+        self._round_at = now + self._config.probe_interval_s * rng.random()
+        self._sync_at = now + sync_interval_s(self._table.size, self._config) * rng.random()
         self._broadcasts.clear()
+        self._outbox.take()
 
     def sync_state(self, now: float) -> SyncState:
         """The whole table."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from testnet.bench import daemon_kill, load, many_idle, membership_page, mutated_packets, pauses, power_cut
+from testnet.bench import daemon_kill, gossip_rows, load, many_idle, membership_page, mutated_packets, pauses, power_cut
 from testnet.bench.figures import Section
 
 
@@ -21,7 +21,13 @@ class Measurement:
     runs: int
 
 
-SIMULATED: dict[str, Measurement] = {}
+SIMULATED: dict[str, Measurement] = {
+    "convergence": Measurement(gossip_rows.convergence, 20),
+    "bytes": Measurement(gossip_rows.bytes_sent, 3),
+    "scale": Measurement(gossip_rows.scale, 1),
+    "false-deaths": Measurement(gossip_rows.false_deaths_by_load, 1),
+    "split": Measurement(gossip_rows.splits, 3),
+}
 REAL: dict[str, Measurement] = {
     "power-cut-3": Measurement(power_cut.measured(3), 20),
     "power-cut-10": Measurement(power_cut.measured(10), 20),
