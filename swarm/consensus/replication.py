@@ -25,6 +25,8 @@ class Replication:
     def __init__(self, state: State) -> None:
         self._state = state
         self.followers: dict[NodeId, Progress] = {}
+        self._flushed = (-1, -1)
+        """Last and commit index at the last flush, while nothing else changed what anybody lacks."""
         self.refresh_followers()
 
     def refresh_followers(self) -> None:
@@ -39,6 +41,11 @@ class Replication:
             node_id: self.followers.get(node_id) or Progress(node_id, wanted[node_id], state.log.last_index)
             for node_id in sorted(wanted)
         }
+        self._touch()
+
+    def _touch(self) -> None:
+        """Some progress changed in a way that `flush` decides by: it has to look again."""
+        self._flushed = (-1, -1)
 
     def match_of(self, voter: Voter) -> int:
         """Up to where this voter, under this very generation, has the log on disk."""
@@ -50,7 +57,12 @@ class Replication:
     # ---- sending
 
     def flush(self) -> None:
-        """Send every follower what it lacks, within its window, and the commit index where nothing else carries it."""
+        """Send every follower what it lacks, within its window, and the commit index where nothing else carries it. O(followers),
+        but O(1) while neither the log nor what is known of anybody changed: most answers to heartbeats say nothing new."""
+        reached = (self._state.log.last_index, self._state.commit_index)
+        if reached == self._flushed:
+            return
+        self._flushed = reached
         for progress in self.followers.values():
             if progress.way is Way.PROBE:
                 if not progress.probe_pending:
@@ -112,6 +124,7 @@ class Replication:
     def on_append_reply(self, source: NodeId, message: AppendReply) -> bool:
         """Returns whether the follower got further."""
         state = self._state
+        self._touch()
         progress = self.followers.get(source)
         if progress is None or not progress.hear(message.generation, state.log.last_index, state.now):
             return False
@@ -127,7 +140,11 @@ class Replication:
         """Notes the contact and sends again what was lost before that round. None when the answer does not count."""
         state = self._state
         progress = self.followers.get(source)
-        if progress is None or not progress.hear(message.generation, state.log.last_index, state.now):
+        if progress is None:
+            return None
+        if progress.generation != message.generation or progress.way is not Way.REPLICATE:
+            self._touch()
+        if not progress.hear(message.generation, state.log.last_index, state.now):
             return None
         progress.applied = message.applied_index
         progress.disk_age_s = message.disk_age_ms / 1000
@@ -138,6 +155,7 @@ class Replication:
                 progress.probe_pending = False
             elif message.last_index < progress.next - 1 or not state.log.matches(message.last_index, message.last_term):
                 progress.resend()
+                self._touch()
         return progress
 
     def _maybe_retry_snapshot(self, progress: Progress) -> None:
@@ -147,6 +165,7 @@ class Replication:
 
     def on_snapshot_sent(self, to: NodeId, *, arrived: bool) -> None:
         """A transfer ended. One that failed is tried again after the next answered heartbeat."""
+        self._touch()
         progress = self.followers.get(to)
         if progress is None or progress.way is not Way.SNAPSHOT:
             return

@@ -70,23 +70,38 @@ def _load_untrusted(data: bytes, bytes_max: int) -> Any:
     if len(data) > bytes_max:
         raise BadMessage(f"{len(data)} bytes, at most {bytes_max} are accepted")
     stream = io.BytesIO(data)
+    decoder = _SPARE.pop() if _SPARE else _new_decoder()
     try:
-        plain = cbor2.CBORDecoder(
-            stream,
-            tag_hook=_refuse_tag,
-            semantic_decoders=_REFUSED_TAGS,
-            max_depth=NESTING_MAX,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-        ).decode()
+        decoder.fp = stream
+        plain = decoder.decode()
     except BadMessage:
         raise
     except Exception as error:  # the decoder's own errors are of many kinds; all of them mean the same
         raise BadMessage(f"not CBOR: {type(error).__name__}: {error}") from None
     if stream.tell() != len(data):
         raise BadMessage(f"{len(data) - stream.tell()} bytes after the end")
+    _SPARE.append(decoder)
     _check_types(plain, items_max=len(data))
     return plain
+
+
+_SPARE: list[cbor2.CBORDecoder] = []
+"""Decoders that read one whole value and nothing else: making one takes longer than a heartbeat's decoding. One in use is not in
+here (so threads never share one), and one that failed never comes back."""
+
+
+def _new_decoder() -> cbor2.CBORDecoder:
+    return cbor2.CBORDecoder(
+        io.BytesIO(),
+        tag_hook=_refuse_tag,
+        semantic_decoders=_REFUSED_TAGS,
+        max_depth=NESTING_MAX,
+        allow_indefinite=False,
+        allow_duplicate_keys=False,
+    )
+
+
+_LEAVES = frozenset({str, bytes, bool, float, type(None)})
 
 
 def _check_types(plain: Any, *, items_max: int) -> None:
@@ -94,21 +109,21 @@ def _check_types(plain: Any, *, items_max: int) -> None:
 
     Every item takes at least one byte, so a walk longer than the input can only be a cycle or sharing.
     """
-    pending = [plain]
+    pending = [[plain]]
     visited = 0
     while pending:
-        value = pending.pop()
-        visited += 1
+        values = pending.pop()
+        visited += len(values)
         if visited > items_max:
             raise BadMessage("a value that contains itself")
-        kind = type(value)
-        if kind is list:
-            pending.extend(value)
-        elif kind is dict:
-            pending.extend(value.keys())
-            pending.extend(value.values())
-        elif kind is int:
-            if not -_INT_MAX < value < _INT_MAX:
-                raise BadMessage("an integer over 64 bits")
-        elif kind not in (str, bytes, bool, float, type(None)):
-            raise BadMessage(f"a value of type {kind.__name__} is not accepted")
+        for value in values:
+            kind = type(value)
+            if kind is int:
+                if not -_INT_MAX < value < _INT_MAX:
+                    raise BadMessage("an integer over 64 bits")
+            elif kind is list:
+                pending.append(value)
+            elif kind is dict:
+                pending.append([*value.keys(), *value.values()])
+            elif kind not in _LEAVES:
+                raise BadMessage(f"a value of type {kind.__name__} is not accepted")
