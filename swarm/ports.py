@@ -94,6 +94,9 @@ class Peers(Protocol):
     def connected(self, to: NodeId) -> bool:
         """Whether a verified stream to that member stands."""
 
+    def silent_s(self, to: NodeId) -> float:
+        """For how many seconds nothing has come from that member over any stream; infinite where none stands."""
+
 
 class ByteStream(Protocol):
     """A connection as bytes. Trio's streams are ones; errors of the connection are `trio.BrokenResourceError` and its kin."""

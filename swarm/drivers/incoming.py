@@ -9,6 +9,7 @@ one connection are answered at once; a call is given up when its caller does.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -53,6 +54,11 @@ class Incoming:
         self._link: Link | None = None
         self._nursery: trio.Nursery | None = None
         self._closed = False
+
+    @property
+    def heard_at(self) -> float:
+        """When bytes last came, in Trio's time; minus infinity where no connection stands."""
+        return self._link.heard_at if self._link is not None else -math.inf
 
     @property
     def admissible(self) -> bool:

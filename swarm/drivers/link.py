@@ -93,6 +93,8 @@ class Link:
         """Whether the writer waits for something to write."""
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
+        self.heard_at = trio.current_time()
+        """When bytes last came, in Trio's time."""
 
     def queue(self, frame: Frame, *, urgent: bool) -> bool:
         """Queue a frame; never waits. False when its queue is full: the frame is dropped and counted."""
@@ -134,6 +136,7 @@ class Link:
                 if not data:
                     self.ended_because = "the other side closed it"
                     return
+                self.heard_at = trio.current_time()
                 self._reader.feed(data)
         except _NETWORK:
             self.ended_because = self.ended_because or "the connection broke"

@@ -301,7 +301,7 @@ class Gossip:
             answered = True
         except (PeerError, OperatorError):
             answered = False
-        self._core.on_stream_ping(effect.probe_id, answered, self._enter())
+        self._core.on_stream_ping(effect.probe_id, answered, self._enter(), self._peers.silent_s(effect.node_id))
         self._settle()
 
     async def _push_pull(self, effect: PushPull) -> None:

@@ -10,6 +10,7 @@ cluster; a call without a connection fails at once unless the first attempt is s
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -71,6 +72,11 @@ class Outgoing:
         self._changed = trio.Event()
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
+
+    @property
+    def heard_at(self) -> float:
+        """When bytes last came, in Trio's time; minus infinity where no connection stands."""
+        return self._link.heard_at if self._link is not None else -math.inf
 
     @property
     def connected(self) -> bool:

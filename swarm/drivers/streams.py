@@ -10,6 +10,7 @@ a new connection of a member replaces its old one, so nobody holds more than two
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -76,6 +77,11 @@ class Streams:
         """Whether a verified connection to that member stands, dialed by this side."""
         outgoing = self._outgoing.get(to)
         return outgoing is not None and outgoing.connected
+
+    def silent_s(self, to: NodeId) -> float:
+        """For how long nothing has come from that member, over the connection of either side; infinite where none stands."""
+        ends: list[Outgoing | Incoming | None] = [self._outgoing.get(to), self._incoming.get((to, False))]
+        return trio.current_time() - max((end.heard_at for end in ends if end is not None), default=-math.inf)
 
     def send(self, to: NodeId, kind: str, payload: bytes) -> bool:
         """Queue a one-way message; never waits. False when it was dropped, which is counted."""

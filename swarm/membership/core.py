@@ -213,10 +213,12 @@ class Membership:
         if not self._prober.on_errand_connect(probe_id, outcome, now):
             self._cases.on_connect(probe_id, outcome, now)
 
-    def on_stream_ping(self, probe_id: int, answered: bool, now: float) -> None:
-        """The answer to `PingOverStream`."""
+    def on_stream_ping(self, probe_id: int, answered: bool, now: float, silent_s: float = math.inf) -> None:
+        """The answer to `PingOverStream`, and for how long nothing at all (consensus speaks there too) has come over a stream."""
         self._now = now
         record = self._cases.on_stream_ping(probe_id, now)
+        if record is not None:
+            record.stream_heard = max(record.stream_heard, now - silent_s)
         if record is not None and answered:
             record.udp_blocked = True
             self._on_contact(record, now)

@@ -29,7 +29,7 @@ class TryConnect:
 
 @dataclass(frozen=True, slots=True)
 class PingOverStream:
-    """Ask over the standing stream whether the daemon speaks; answer with `on_stream_ping(probe_id, answered, now)`."""
+    """Ask over the standing stream whether the daemon speaks; answer with `on_stream_ping(probe_id, answered, now, silent_s)`."""
 
     probe_id: int
     node_id: NodeId

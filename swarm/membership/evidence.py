@@ -76,7 +76,7 @@ class Circumstances:
     """What the weighing depends on beside the case."""
 
     heard_at: float
-    """Last packet of any kind from the subject."""
+    """Last packet of any kind from the subject, or last bytes over a stream."""
     observers_possible: int
     """Members present besides this node and the subject."""
     health_factor: int

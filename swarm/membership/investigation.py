@@ -195,6 +195,8 @@ class Investigations:
         if case is not None and (case.pings_lost or record.status is not MemberStatus.ALIVE):
             reached_by = record.reached_by if record.reached_at >= case.opened_at else ""
             words = describe(case, names, self._table.me.node_id, now, reached_by=reached_by, reached_at=record.reached_at)
+            if record.stream and case.opened_at > record.stream_heard > -math.inf:
+                words += f"; the last that came over its stream: {ago(now - record.stream_heard)}"
             by_another = record.accuser not in ("", self._table.me.node_id) and record.accuser not in case.others
             return f"{words}; {self._accused(record, now)}" if by_another else words
         if record.status is not MemberStatus.ALIVE:
@@ -318,7 +320,7 @@ class Investigations:
 
     def _weigh(self, record: Record, case: Case, now: float) -> Finding:
         around = Circumstances(
-            heard_at=record.last_heard,
+            heard_at=max(record.last_heard, record.stream_heard),
             observers_possible=len(self._table.present()) - 1,
             health_factor=self._health.factor,
             members=self._table.size,

@@ -71,6 +71,8 @@ class Record:
     """1 to `PATIENCE_MAX`: doubled when it refutes that it has stalled, since it was late and not dead; one less with each answer
     in time."""
     stream: bool = False
+    stream_heard: float = -math.inf
+    """When anything last came over a stream, as far as was asked: like `last_heard` it proves the host."""
     twin_at: float = -math.inf
     twin_address: str = ""
     """When it last turned up at two addresses, and the other one: it moved, or a second daemon has its identity."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -230,7 +231,7 @@ class GossipNetwork:
             case TryConnect():
                 self._connect(host, effect)
             case PingOverStream():
-                self._call(host, effect.node_id, lambda ok: host.core.on_stream_ping(effect.probe_id, ok, self.now))
+                self._call(host, effect.node_id, lambda ok: self._stream_ping(host, effect, ok))
             case PushPull():
                 self._push_pull(host, effect)
             case MemberChanged():
@@ -270,6 +271,13 @@ class GossipNetwork:
         runs = target.daemon and target.frozen_at is None
         passes = self._passes(host.number, target.number) and self._passes(target.number, host.number)
         self._later(0.002 if runs and passes else 1.0, lambda: self._input(host, lambda: answer(runs and passes)))
+
+    def _stream_ping(self, host: Host, effect: PingOverStream, answered: bool) -> None:
+        """Consensus speaks over the stream all the time while the daemon runs."""
+        target = self.hosts[int(effect.node_id, 16)]
+        runs = target.power and target.daemon
+        silent_s = math.inf if not runs else 0.05 if target.frozen_at is None else self.now - target.frozen_at
+        host.core.on_stream_ping(effect.probe_id, answered, self.now, silent_s)
 
     def _push_pull(self, host: Host, effect: PushPull) -> None:
         mine = host.core.sync_state(self.now)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import trio
 
 from swarm.errors import PeerError, Unreachable
@@ -45,6 +47,9 @@ class MemoryPeers:
 
     def connected(self, to: NodeId) -> bool:
         return to in self._network.nodes and (self._node_id, to) not in self._network.cuts
+
+    def silent_s(self, to: NodeId) -> float:
+        return 0.0 if self.connected(to) else math.inf
 
     def send(self, to: NodeId, kind: str, payload: bytes) -> bool:
         if not self.connected(to):

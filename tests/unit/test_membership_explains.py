@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import re
 
+from swarm.membership import Config, MemberIdentity, Membership, PingOverStream, TryConnect
+from swarm.membership.messages import Claim, Rumours
 from swarm.model.liveness import MemberStatus
-from tests.fakes.gossip_network import GossipNetwork
+from tests.fakes.gossip_network import GossipNetwork, address, node_id
 
 ALIVE, SUSPECT, DEAD = MemberStatus.ALIVE, MemberStatus.SUSPECT, MemberStatus.DEAD
 
@@ -59,3 +62,31 @@ def test_investigations_are_counted_by_how_they_ended() -> None:
     counters = network.hosts[1].core.counters
     assert 0 < counters["cases_reached_by_others"] <= counters["cases_opened"]
     assert network.hosts[2].core.counters["cases_opened"] == 0
+
+
+def test_a_stalled_daemon_is_told_with_the_silence_of_its_stream() -> None:
+    network = settled(3)
+    for observer in (1, 2):
+        network.intend(observer, lambda core: core.observe_stream(node_id(3), True, network.now))
+    network.freeze(3)
+    network.run_until(lambda: network.all_see(3, DEAD), at_most_s=12.0)
+    pattern = r"n1, n2 lost it 5\.\d s ago: its kernel accepts, nobody speaks; the last that came over its stream: 5\.\d s ago"
+    assert re.fullmatch(pattern, network.view(1, 3).evidence), network.view(1, 3).evidence
+
+
+def test_what_still_comes_over_a_stream_proves_a_host_whose_kernel_answers_no_connect() -> None:
+    core = Membership(identity=MemberIdentity(node_id(1), "n1", address(1), 1), config=Config(), rng=random.Random(1), now=0.0)
+    core.set_admitted({node_id(2): ("n2", address(2))}, 0.0)
+    core.on_packet(("10.77.0.12", 4747), Rumours(Claim(node_id(2), 1, 0, ALIVE, "n2", address(2))), 0.0)
+    core.observe_stream(node_id(2), True, 0.0)
+    now = 0.0
+    while now < 4.0:
+        core.tick(now)
+        for effect in core.take_effects():
+            if isinstance(effect, TryConnect):
+                core.on_connect_result(effect.probe_id, "silent", now)
+            elif isinstance(effect, PingOverStream):
+                core.on_stream_ping(effect.probe_id, False, now, 0.05)
+        now += 0.05
+    assert core.members()[node_id(2)].status is SUSPECT
+    assert core.counters["deaths_host_silent"] == 0
