@@ -96,6 +96,14 @@ class StartRefused(OperatorError):
     exit_code = 9
 
 
+class IdentityTaken(StartRefused):
+    """An elder daemon runs under this node's identity: a disk was copied. On disk only a mark that the log here is not to be
+    trusted. Decide which host is the node; reset the other."""
+
+    code = "identity_taken"
+    exit_code = 13
+
+
 class PeerError(SwarmError):
     """A peer broke the protocol or cannot be reached. No state changed; drop the input, count it by `reason`, carry on."""
 

@@ -20,7 +20,7 @@ import trio
 
 from swarm.drivers.link import close_now
 from swarm.drivers.presence import NO_RUN, Run, displaced
-from swarm.errors import BadMessage, OperatorError, PeerError, StartRefused, Unauthenticated, Unreachable
+from swarm.errors import BadMessage, IdentityTaken, OperatorError, PeerError, Unauthenticated, Unreachable
 from swarm.model.command import Found
 from swarm.model.entry import KIND_FOUND, Entry, Voter
 from swarm.model.ids import ClusterId, NodeId, is_id
@@ -101,7 +101,7 @@ class Desk:
     ) -> None:
         """`persist_displaced` notes on disk, once, that the log here may lack what the elder acknowledged under this identity."""
         self.me = me
-        self.refusal: StartRefused | None = None
+        self.refusal: IdentityTaken | None = None
         self.on_displaced: Callable[[], None] = lambda: None
         self._run = run
         self._persist_displaced = persist_displaced
@@ -131,7 +131,7 @@ class Desk:
         same = (there.node.id, there.node.fingerprint) == (self.me.id, self.me.fingerprint)
         return same and self._run.is_twin(there.instance)
 
-    def displace(self, refusal: StartRefused) -> None:
+    def displace(self, refusal: IdentityTaken) -> None:
         """An elder daemon has this node's identity: this one ends."""
         if self.refusal is None:
             self._persist_displaced()

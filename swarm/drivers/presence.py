@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from swarm.errors import StartRefused
+from swarm.errors import IdentityTaken
 from swarm.model.node import Node
 
 TIE_S = 1.0
@@ -43,9 +43,9 @@ class Run:
 NO_RUN = Run("", 0.0, lambda: 0.0)
 
 
-def displaced(me: Node, address: str, running_s: float) -> StartRefused:
+def displaced(me: Node, address: str, running_s: float) -> IdentityTaken:
     """What the younger one ends with."""
-    return StartRefused(
+    return IdentityTaken(
         f"cannot run as the node {me.name!r} ({me.id}): a daemon with the same identity runs at {address}, {_lasting(running_s)}",
         cause="two hosts hold one id and one key: a data folder was copied, or a disk was cloned with one on it",
         hint="on the host that is the copy: swarm reset, then join as a new node; containers were not touched",

@@ -45,7 +45,7 @@ class Twins:
             self._wake.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled, or until an elder daemon is found: then it raises `StartRefused`."""
+        """Until cancelled, or until an elder daemon is found: then it raises `IdentityTaken`."""
         task_status.started()
         while True:
             while self._waiting:

@@ -15,7 +15,7 @@ from swarm.adapters.tcp import PeerPort, listener_port, open_listener
 from swarm.drivers.boot import Desk
 from swarm.drivers.presence import Run
 from swarm.drivers.twins import Twins
-from swarm.errors import StartRefused
+from swarm.errors import IdentityTaken
 from swarm.model.entry import Entry
 from swarm.ports import PROTOCOL_BOOT
 from swarm.wire.keys import FOUND_SALT
@@ -36,7 +36,7 @@ class Daemon:
         self.port.use(PROTOCOL_BOOT, contexts(credentials, PROTOCOL_BOOT))
         self.run = Run(name, 1000.0 - running_s, lambda: 1000.0)
         self.number = number
-        self.ended: StartRefused | None = None
+        self.ended: IdentityTaken | None = None
         self.done = trio.Event()
 
     async def serve(self, nursery: trio.Nursery) -> str:
@@ -59,7 +59,7 @@ class Daemon:
     async def _watch(self) -> None:
         try:
             await self.twins.run()
-        except StartRefused as refusal:
+        except IdentityTaken as refusal:
             self.ended = refusal
             self.done.set()
 
