@@ -9,10 +9,9 @@ import gc
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from swarm.membership import Config
 from swarm.simulation.gossip_member import MakeCore
 from swarm.simulation.gossip_only import GossipOnly
 from swarm.simulation.gossip_sizes import IP_UDP_BYTES
@@ -138,44 +137,40 @@ HEALTHY = "healthy members called dead"
 OVERLOADED = "overloaded members called dead by healthy ones"
 
 
-def false_deaths_by_load(
-    runs: int, *, overloaded: Sequence[int] = (1, 2, 4, 8), seconds: float = 1800.0, count: int = 100
-) -> Section:
-    fixed_s = 4 * math.log10(count)
-    section = Section(
-        f"False deaths: {count} members, some of them overloaded",
-        f"{SIMULATED} An overloaded member handles every input 1 to 30 s late, evenly drawn; its own timers run on time, and its "
-        f"kernel accepts connects at once. {seconds / 60:.0f} minutes without samples, no loss. Every time a member comes to "
-        "believe another dead that is not counts. Beside it SWIM without Lifeguard and without evidence, at the same pace and "
-        f"with the same timeouts; its suspicion lasts 4 log10(N) seconds ({fixed_s:.0f} s), which is memberlist's for probes a "
-        f"second apart, or as many of our probe intervals ({fixed_s * Config().probe_interval_s:.0f} s).",
-    )
-    kinds: dict[str, MakeCore | None] = {
-        "ours": None,
-        f"plain SWIM, {fixed_s:.0f} s": plain_swim(fixed_s),
-        f"plain SWIM, {fixed_s * Config().probe_interval_s:.0f} s": plain_swim(fixed_s * Config().probe_interval_s),
-    }
-    for number in overloaded:
-        typical, most = dict[str, float](), 0.0
-        for kind, make_core in kinds.items():
-            healthy = Figures(f"{number} overloaded, {kind}: {HEALTHY}", "times")
-            late = Figures(f"{number} overloaded, {kind}: {OVERLOADED}", "times")
-            for seed in range(1, runs + 1):
-                found = false_deaths(count, overloaded=number, seconds=seconds, seed=seed, make_core=make_core)
-                healthy.add(found.of_healthy)
-                late.add(found.of_overloaded)
-            section.figures += [healthy, late]
-            typical[kind] = healthy.median
-            most = healthy.percentile(1.0) if make_core is None else most
-        section.aims.append(Aim(f"{number} overloaded, ours: {HEALTHY}", most, 0.0, "times"))
-        for kind in list(kinds)[1:]:
-            ratio = typical["ours"] / typical[kind] if typical[kind] else math.nan
-            section.aims.append(Aim(f"{number} overloaded, ours for each of {kind}", ratio, 1 / 50, "times"))
-    section.notes = [
-        "An overloaded member that has not answered for the whole suspicion may be called stalled, and be wronged by it: it "
-        "refutes when it reads of it, and its lateness is known from then on. No work moves for a stalled daemon before 90 s."
-    ]
-    return section
+def false_deaths_of(overloaded: int, *, seconds: float = 1800.0, count: int = 100) -> Callable[[int], Section]:
+    """The measurement with so many overloaded members."""
+
+    def measure(runs: int) -> Section:
+        fixed_s = 4 * math.log10(count)
+        plain = f"plain SWIM, {fixed_s:.0f} s"
+        section = Section(
+            f"False deaths: {overloaded} of {count} members overloaded",
+            f"{SIMULATED} An overloaded member handles every input 1 to 30 s late, evenly drawn; its own timers run on time, and "
+            f"its kernel accepts connects at once. {seconds / 60:.0f} minutes without samples or loss. Every time a member comes to "
+            "believe another dead that is not counts. Beside it SWIM without Lifeguard and without evidence, at the same pace "
+            f"and with the same timeouts; its suspicion lasts 4 log10(N) seconds ({fixed_s:.0f} s), as memberlist's does at least.",
+        )
+        kinds: dict[str, MakeCore | None] = {"ours": None, plain: plain_swim(fixed_s)}
+        healthy = {kind: Figures(f"{kind}: {HEALTHY}", "times") for kind in kinds}
+        late = {kind: Figures(f"{kind}: {OVERLOADED}", "times") for kind in kinds}
+        for seed in range(1, runs + 1):
+            for kind, make_core in kinds.items():
+                found = false_deaths(count, overloaded=overloaded, seconds=seconds, seed=seed, make_core=make_core)
+                healthy[kind].add(found.of_healthy)
+                late[kind].add(found.of_overloaded)
+        section.figures = [*healthy.values(), *late.values()]
+        most, base = healthy["ours"].percentile(1.0), healthy[plain].median
+        section.aims = [
+            Aim(f"ours: {HEALTHY}", most, 0.0, "times"),
+            Aim(f"ours for each one of {plain}", most / base if base else math.nan, 1 / 50, "times"),
+        ]
+        section.notes = [
+            "An overloaded member that has not answered for the whole suspicion may be called stalled, and be wronged by it: it "
+            "refutes when it reads of it, and its lateness is known from then on. No work moves for a stalled daemon before 90 s."
+        ]
+        return section
+
+    return measure
 
 
 # ---- splits ---------------------------------------------------------------------------------------------------------

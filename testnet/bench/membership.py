@@ -25,7 +25,10 @@ SIMULATED: dict[str, Measurement] = {
     "convergence": Measurement(gossip_rows.convergence, 20),
     "bytes": Measurement(gossip_rows.bytes_sent, 3),
     "scale": Measurement(gossip_rows.scale, 1),
-    "false-deaths": Measurement(gossip_rows.false_deaths_by_load, 1),
+    "false-deaths-1": Measurement(gossip_rows.false_deaths_of(1), 1),
+    "false-deaths-2": Measurement(gossip_rows.false_deaths_of(2), 1),
+    "false-deaths-4": Measurement(gossip_rows.false_deaths_of(4), 1),
+    "false-deaths-8": Measurement(gossip_rows.false_deaths_of(8), 1),
     "split": Measurement(gossip_rows.splits, 3),
 }
 REAL: dict[str, Measurement] = {
