@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -150,7 +151,7 @@ def claimed_identity(certificate: bytes | None) -> tuple[NodeId, bytes]:
         parsed = x509.load_der_x509_certificate(certificate)
         names = parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         key = parsed.public_key()
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise Unauthenticated(f"a certificate that cannot be read: {error}") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or len(names) != 1 or not is_id(str(names[0].value)):
         raise Unauthenticated("a certificate that is no node's")

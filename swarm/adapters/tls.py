@@ -2,11 +2,13 @@
 
 Members exchange some ten small frames a second for ever. Trio's own `SSLStream` moves each through two memory buffers, four locks
 and up to three turns of the loop; OpenSSL reads and writes the socket itself, so that a frame that has come is one turn and a
-frame that leaves is none. The complication is TLS itself: reading may want to write and writing to read, so both wait for
-whichever OpenSSL names and then try the same again.
+frame that leaves is none. The complication is TLS itself: in the handshake reading may want to write and writing to read,
+so it waits for whichever OpenSSL names and then tries the same again.
 
 Promises: nothing leaves before the handshake is over; `send_all` gives up its turn only when the kernel takes no more, or after a
-large piece; an error of the connection is a `trio.BrokenResourceError` whose cause is the TLS error, as with Trio's streams.
+large piece; an error of the connection is a `trio.BrokenResourceError` whose cause is the TLS error, as with Trio's streams;
+after the handshake a reader waits only to read and a writer only to write, so the two never wait for the same (Trio refuses that
+with an error that would end the daemon). Whoever begins another handshake, which none of ours does, is cut off.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class TlsStream:
         while rest:
             try:
                 rest = rest[self._connection.send(rest) :]
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wanted:
+            except ssl.SSLWantWriteError as wanted:
                 await self._wait(wanted)
             except (OSError, ValueError) as error:
                 raise self._broken(error) from error
@@ -66,7 +68,7 @@ class TlsStream:
         while True:
             try:
                 data = self._connection.recv(max_bytes or RECORD_BYTES)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wanted:
+            except ssl.SSLWantReadError as wanted:
                 await self._wait(wanted)
                 waited = True
             except (OSError, ValueError) as error:
