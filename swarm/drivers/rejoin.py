@@ -8,8 +8,11 @@ The one that comes back knows the others by the keys its own log pins. One of th
 anything; so it believes an answer only when those who give the same one are, with itself, a majority of the members it knows.
 That is also what it would take to lead it astray through the log.
 
-Promise: nothing changes unless such a majority agrees; a round is begun at most once a second, and only while fewer than a
-majority are connected.
+Whoever ever held the secret can open such a connection. So those whom the log does not admit get few places, apart from the
+members', and cannot use up this process's file descriptors.
+
+Promises: nothing changes unless such a majority agrees; a round is begun at most once a second, and only while fewer than a
+majority are connected; at most `STRANGERS_MAX` connections of others than members are held at once.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ from swarm.wire.rejoin import (
 
 LOG = logging.getLogger("swarm.keys")
 ANSWER_S = 5.0
+STRANGERS_MAX = 32
+"""Removed nodes that are being told so; one more is dropped, and asks again in a second. More would hold more descriptors."""
 LOOK_S = 1.0
 SAY_EVERY_S = 10.0
 REMOVED = "unauthorized"
@@ -64,9 +69,16 @@ class RejoinDesk:
         self._store = store
         self._admitted = admitted
         self._secrets = secrets
+        self._strangers = 0
 
     async def accept(self, secure: SecureStream) -> None:
         """Answer one question and close. The listener's handler for `PROTOCOL_REJOIN`."""
+        stranger = not self._is_member(secure)
+        if stranger and self._strangers >= STRANGERS_MAX:
+            self.counters["rejoin_strangers_full"] += 1
+            await close_now(secure.stream)
+            return
+        self._strangers += stranger
         try:
             with trio.move_on_after(ANSWER_S):
                 question = decode_recall_untrusted(await receive_body(secure.stream))
@@ -75,7 +87,12 @@ class RejoinDesk:
         except PeerError as error:
             self.counters[f"rejoin_{error.reason}"] += 1
         finally:
+            self._strangers -= stranger
             await close_now(secure.stream)
+
+    def _is_member(self, secure: SecureStream) -> bool:
+        node = self._admitted(secure.node_id)
+        return node is not None and node.fingerprint == secure.fingerprint
 
     def _answer(self, question: Recall, secure: SecureStream) -> Recalled | Refused:
         if question.node_id != secure.node_id or question.version != REJOIN_VERSION:

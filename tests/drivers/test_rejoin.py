@@ -16,7 +16,7 @@ from swarm.adapters.seal import open_as_node, seal_to_node
 from swarm.adapters.tcp import PeerPort, listener_port, open_listener
 from swarm.drivers.keys import KeyStore
 from swarm.drivers.link import close_now
-from swarm.drivers.rejoin import RejoinDesk, Rejoining, believed
+from swarm.drivers.rejoin import STRANGERS_MAX, RejoinDesk, Rejoining, believed
 from swarm.drivers.streams import Streams
 from swarm.errors import Unauthenticated
 from swarm.model.ids import NodeId
@@ -181,6 +181,22 @@ async def test_a_removed_node_with_its_old_folder_is_refused_and_told_why() -> N
         assert "was removed" in removed.rejoining.refused
         assert removed.store.handed.sending == SECRETS[0]
         assert one.desk.counters == {"rejoin_refused": 1}
+
+
+async def test_removed_nodes_that_connect_and_say_nothing_hold_few_places_and_none_of_the_members() -> None:
+    removed, away, one = Member(4, 0), Member(3, 0), Member(1, 1, retired=(0,))
+    async with running(removed, away, one):
+        del one.admitted[removed.node_id]
+        silent = [await removed.port.dial(one.address, PROTOCOL_REJOIN) for _ in range(STRANGERS_MAX + 1)]
+        try:
+            with trio.fail_after(10):
+                assert await silent[-1].stream.receive_some() == b"", "the last one is turned away"
+            assert one.desk.counters == {"rejoin_strangers_full": 1}
+            handed = await away.rejoining._ask(away.admitted[one.node_id])
+            assert handed.sending == SECRETS[1]
+        finally:
+            for secure in silent:
+                await close_now(secure.stream)
 
 
 async def test_a_secret_that_the_log_here_does_not_tell_of_is_handed_only_to_members_of_the_moment_it_was_taken() -> None:
