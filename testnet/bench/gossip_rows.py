@@ -146,9 +146,10 @@ def false_deaths_of(overloaded: int, *, seconds: float = 1800.0, count: int = 10
         section = Section(
             f"False deaths: {overloaded} of {count} members overloaded",
             f"{SIMULATED} An overloaded member handles every input 1 to 30 s late, evenly drawn; its own timers run on time, and "
-            f"its kernel accepts connects at once. {seconds / 60:.0f} minutes without samples or loss. Every time a member comes to "
-            "believe another dead that is not counts. Beside it SWIM without Lifeguard and without evidence, at the same pace "
-            f"and with the same timeouts; its suspicion lasts 4 log10(N) seconds ({fixed_s:.0f} s), as memberlist's does at least.",
+            f"its kernel accepts connects at once. {seconds / 60:.0f} minutes without samples or loss. Every time a member comes "
+            "to believe another dead that is not counts. Beside it SWIM without Lifeguard and without evidence, at the same pace "
+            f"and with the same timeouts; its suspicion lasts 4 log10(N) seconds ({fixed_s:.0f} s), as memberlist's does at "
+            "least.",
         )
         kinds: dict[str, MakeCore | None] = {"ours": None, plain: plain_swim(fixed_s)}
         healthy = {kind: Figures(f"{kind}: {HEALTHY}", "times") for kind in kinds}
