@@ -374,10 +374,10 @@ class Daemon:
             await self.save_wanted.wait()
             self.save_wanted = trio.Event()
             me = self.gossip.members()[self.site.folder.node_id]
-            await trio.to_thread.run_sync(self.site.folder.raise_generation, me.generation)
             nodes = self.to_save
-            if nodes and nodes != (self.site.folder.cluster or self.cluster).nodes:
-                with suppress(Unavailable):  # said there; the next change writes it again
+            with suppress(Unavailable):  # said there; the next change writes it again
+                await self.keys.save_generation(me.generation)
+                if nodes and nodes != (self.site.folder.cluster or self.cluster).nodes:
                     await self.keys.save_nodes(nodes)
 
     async def learn_engine(self) -> None:

@@ -14,7 +14,7 @@ import hashlib
 import logging
 import os
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -30,7 +30,7 @@ from swarm.adapters.certificates import (
     fingerprint,
     rejoin_contexts,
 )
-from swarm.adapters.identity import CLUSTER, ClusterFile
+from swarm.adapters.identity import CLUSTER, GENERATION, ClusterFile
 from swarm.adapters.seal import open_as_node, seal_to_node
 from swarm.errors import Unauthenticated, Unavailable
 from swarm.model.command import RotateSecret
@@ -142,6 +142,11 @@ class Keys:
         """Who is admitted, for a start before the log is read."""
         await self._save(nodes=nodes)
 
+    async def save_generation(self, generation: int) -> None:
+        """Others heard of a later start of this node: starts are counted from there. Raises `Unavailable`."""
+        async with self._saving:
+            await self._write(GENERATION, lambda: self._folder.raise_generation(generation))
+
     async def _adopt(self, sending: bytes, accepted: Iterable[bytes], pinned: tuple[NodeId, ...]) -> None:
         others = tuple(dict.fromkeys(secret for secret in accepted if secret != sending))
         gone = [secret for secret in self._secrets.values() if secret not in (sending, *others)]
@@ -154,12 +159,15 @@ class Keys:
         async with self._saving:
             assert self._folder.cluster is not None
             file = msgspec.structs.replace(self._folder.cluster, **changes)
-            try:
-                await trio.to_thread.run_sync(self._folder.save_cluster, file)
-            except OSError as error:
-                LOG.warning("cannot write %s: %s", self._folder.path / CLUSTER, error.strerror or error)
-                raise Unavailable(f"cannot write {self._folder.path / CLUSTER}", cause=error.strerror or str(error)) from None
+            await self._write(CLUSTER, lambda: self._folder.save_cluster(file))
             return file
+
+    async def _write(self, name: str, write: Callable[[], None]) -> None:
+        try:
+            await trio.to_thread.run_sync(write)
+        except OSError as error:
+            LOG.warning("cannot write %s: %s", self._folder.path / name, error.strerror or error)
+            raise Unavailable(f"cannot write {self._folder.path / name}", cause=error.strerror or str(error)) from None
 
     def _read(self, file: ClusterFile) -> None:
         authorities = [authority_of(secret, cluster_salt(file.cluster_id)) for secret in file.secrets]

@@ -33,6 +33,7 @@ from swarm.model.node import Availability, Node
 from swarm.model.resources import Resources
 from swarm.model.task import TaskSpec
 from swarm.model.view import FollowerView
+from swarm.node.daemon import Daemon as WholeDaemon
 from swarm.node.keys import Keys
 from swarm.node.registry import RegistryCredentials, SealedAuth
 from swarm.ports import PROTOCOL_BOOT, PROTOCOL_PEER, PROTOCOL_REJOIN
@@ -302,6 +303,37 @@ async def test_a_folder_that_cannot_be_written_ends_nothing_and_nothing_is_answe
             assert cluster.catalog.secrets.acks == ()
         await cluster.until(cluster.rotated)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_count_of_starts_that_cannot_be_written_is_what_the_daemon_expects_of_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever claims a later start of this node makes it write: that must not end it."""
+    (one,) = Cluster(tmp_path, 1).daemons
+
+    def full(self: DataFolder, generation: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    daemon = SimpleNamespace(
+        save_wanted=trio.Event(),
+        keys=one.keys,
+        site=SimpleNamespace(folder=one.folder),
+        gossip=SimpleNamespace(members=lambda: {one.folder.node_id: SimpleNamespace(generation=one.folder.generation + 7)}),
+        to_save=None,
+    )
+    before = one.folder.generation
+    async with trio.open_nursery() as nursery:
+        with monkeypatch.context() as patch:
+            patch.setattr(DataFolder, "raise_generation", full)
+            nursery.start_soon(WholeDaemon.save_members, cast(WholeDaemon, daemon))
+            daemon.save_wanted.set()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        daemon.save_wanted.set()
+        with trio.fail_after(10):
+            while one.folder.generation == before:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        nursery.cancel_scope.cancel()
+    assert one.folder.generation == before + 7
 
 
 async def test_a_copy_that_is_another_secret_than_the_log_names_is_not_taken(tmp_path: Path) -> None:
