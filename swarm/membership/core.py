@@ -303,7 +303,8 @@ class Membership:
             self.counters["ack_unasked"] += 1
             return
         rtt_s = now - flight.sent_at
-        sender.rtt_s = rtt_s if sender.rtt_s == 0 else 0.8 * sender.rtt_s + 0.2 * min(rtt_s, 1.0)
+        path_s = min(rtt_s, self.config.round_trip_max_s)
+        sender.rtt_s = path_s if sender.rtt_s == 0 else 0.8 * sender.rtt_s + 0.2 * path_s
         sender.udp_blocked = False
         if not flight.lost:
             self._health.on_answer()

@@ -11,6 +11,7 @@ Pure: no I/O, no clock, no randomness of its own.
 
 from __future__ import annotations
 
+import heapq
 import math
 import random
 from collections import Counter, OrderedDict
@@ -45,12 +46,20 @@ class Inquiry:
     wake_at: float
     """When it is looked at again at the latest."""
     ask_at: float = math.inf
+    ping_at: float = math.inf
     connect_at: float = math.inf
     connect_id: int = 0
     """The connect or stream ping under way, 0 for none."""
     stream_id: int = 0
     failed_counted: bool = False
+    queued_at: float = math.inf
+    """The time it waits for in the queue of what is due."""
     probe_ids: list[int] = field(default_factory=list)
+
+    @property
+    def due_at(self) -> float:
+        """When something is to be done about it."""
+        return min(self.wake_at, self.ask_at, self.ping_at, self.connect_at)
 
 
 class Investigations:
@@ -77,16 +86,25 @@ class Investigations:
         self._open: dict[NodeId, Inquiry] = {}
         self._closed: dict[NodeId, Case] = {}
         """The case that a present accusation rests on, or that a helper's success ended, for the explanation."""
+        self._due: list[tuple[float, NodeId]] = []
+        """Cases by when they are due; some are closed by then, or due later."""
         self._probe_of: dict[int, NodeId] = {}
         self._late_connects: OrderedDict[int, NodeId] = OrderedDict()
         """Connects of our own that outlived their case: what the kernel did still explains it."""
 
     @property
     def next_deadline(self) -> float:
-        """When a case must be looked at. O(open cases)."""
-        if not self._open:
-            return math.inf
-        return min(min(i.wake_at, i.ask_at, i.connect_at) for i in self._open.values())
+        """When a case must be looked at. O(log(open cases)) for each change since it was last asked."""
+        while self._due:
+            at, node_id = self._due[0]
+            inquiry = self._open.get(node_id)
+            if inquiry is not None and inquiry.queued_at == at:
+                if inquiry.due_at <= at:
+                    return at
+                inquiry.queued_at = math.inf
+                self._plan(inquiry)
+            heapq.heappop(self._due)
+        return math.inf
 
     def __contains__(self, node_id: NodeId) -> bool:
         return node_id in self._open
@@ -180,8 +198,14 @@ class Investigations:
 
     def tick(self, now: float) -> None:
         """Look at every case that is due."""
-        for node_id, inquiry in list(self._open.items()):
-            if min(inquiry.wake_at, inquiry.ask_at, inquiry.connect_at) <= now:
+        due: list[Inquiry] = []
+        while self.next_deadline <= now:
+            inquiry = self._open[heapq.heappop(self._due)[1]]
+            inquiry.queued_at = math.inf
+            due.append(inquiry)
+        for inquiry in due:
+            node_id = inquiry.case.subject
+            if self._open.get(node_id) is inquiry:
                 self._work(self._table.records[node_id], inquiry, now)
 
     def explain(self, record: Record, now: float) -> str:
@@ -235,6 +259,7 @@ class Investigations:
         for node_id in self._open:
             assert self._table.records[node_id].status in (MemberStatus.ALIVE, MemberStatus.SUSPECT)
         assert set(self._probe_of.values()) <= set(self._open)
+        assert all(i.queued_at <= i.due_at for i in self._open.values())
 
     # ---- the work on one case ---------------------------------------------------------------------------------------
 
@@ -251,11 +276,15 @@ class Investigations:
         return self._table.records.get(node_id), self._open.get(node_id)
 
     def _work(self, record: Record, inquiry: Inquiry, now: float) -> None:
+        repeat_s = self._config.case_repeat_s * self._health.factor
         if now >= inquiry.ask_at:
             seldom = _ACCEPTED_REPEAT if inquiry.case.own_connect == "accepted" else 1
-            inquiry.ask_at = now + self._config.case_repeat_s * seldom
+            inquiry.ask_at = now + repeat_s * seldom
+            inquiry.ping_at = now
             self._ask_helpers(record, inquiry, now)
             self._ask_over_stream(record, inquiry)
+        if now >= inquiry.ping_at:
+            inquiry.ping_at = now + repeat_s
             if not self._prober.in_flight(record.node_id):
                 self._prober.ping(record, now)
         if now >= inquiry.connect_at:
@@ -266,6 +295,12 @@ class Investigations:
                     TryConnect(inquiry.connect_id, record.node_id, record.address, self._config.connect_timeout_s)
                 )
         self._judge(record, inquiry, now)
+        self._plan(inquiry)
+
+    def _plan(self, inquiry: Inquiry) -> None:
+        if inquiry.due_at < inquiry.queued_at:
+            inquiry.queued_at = inquiry.due_at
+            heapq.heappush(self._due, (inquiry.queued_at, inquiry.case.subject))
 
     def _ask_helpers(self, record: Record, inquiry: Inquiry, now: float) -> None:
         helpers = [r for r in self._table.present() if r is not record and r.status is MemberStatus.ALIVE]
@@ -305,16 +340,19 @@ class Investigations:
             self.close(record.node_id)
             self._table.mark(record, MemberStatus.DEAD, finding.kind, now)
             return
-        suspect_at = case.opened_at + (config.direct_timeout_s + config.suspect_after_s) * self._health.factor
+        failed_at = case.opened_at + (config.direct_timeout_s + config.suspect_after_s) * self._health.factor
+        suspect_at = failed_at
         if finding.kind is VerdictKind.DAEMON_STALLED:
-            patient_at = case.opened_at + (suspect_at - case.opened_at) * record.patience
-            suspect_at = max(patient_at, record.started_at + config.start_grace_s)
-        if case.pings_lost and now >= suspect_at:
+            told_at = case.opened_at + config.stall_told_share * (finding.check_at - case.opened_at)
+            suspect_at = max(failed_at, told_at, record.started_at + config.start_grace_s)
+        if case.pings_lost and now >= failed_at:
             self._count_failed(inquiry)
+        if case.pings_lost and now >= suspect_at:
             changed = record.status is MemberStatus.ALIVE or record.kind is not finding.kind
             if changed and record.generation > 0:
                 self._table.mark(record, MemberStatus.SUSPECT, finding.kind, now)
-        inquiry.wake_at = suspect_at if now < suspect_at else max(finding.check_at, now + config.case_repeat_s)
+        next_at = failed_at if now < failed_at else suspect_at
+        inquiry.wake_at = next_at if now < next_at else max(finding.check_at, now + config.case_repeat_s)
         if now < finding.check_at < inquiry.wake_at:
             inquiry.wake_at = finding.check_at
 

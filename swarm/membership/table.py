@@ -68,8 +68,8 @@ class Record:
     """Its address as the catalog last had it."""
     rtt_s: float = 0.0
     patience: int = 1
-    """1 to `PATIENCE_MAX`: doubled when it refutes that it has stalled, since it was late and not dead; one less with each answer
-    in time."""
+    """How many times the usual suspicion it has before it counts as stalled, 1 to `PATIENCE_MAX`: doubled when it refutes that it
+    has, since it was late and not dead, and one less with each answer in time."""
     stream: bool = False
     stream_heard: float = -math.inf
     """When anything last came over a stream, as far as was asked: like `last_heard` it proves the host."""

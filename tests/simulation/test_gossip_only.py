@@ -43,7 +43,7 @@ def check_exchange() -> None:
 def check_overload() -> None:
     wronged = false_deaths(30, overloaded=4, seconds=45.0, seed=2)
     assert wronged.of_healthy == 0
-    assert wronged.of_overloaded <= 4 * 26, "once at most, before it is known that they are late and not dead"
+    assert wronged.of_overloaded <= 2 * 26, "one or two of them once, before it is known that they are late and not dead"
 
 
 def check_restart() -> None:
@@ -98,6 +98,16 @@ def test_deaths_leaves_and_joins_end_in_one_membership() -> None:
     assert found.happened == {"cut": 2, "leave": 2, "join": 2}
     assert found.agreed_after_s <= 30.0
     assert found.false_deaths == 0
+
+
+def test_three_packets_lost_in_ten_are_no_storm_of_suspicions() -> None:
+    crowd = GossipOnly(60, conditions=Conditions(loss=0.3, sample_every_s=0.0))
+    crowd.introduce()
+    told: list[str] = []
+    crowd.on_change.append(lambda observer, change: told.append(change.new.status))
+    crowd.run(8.0)
+    assert told.count("dead") == 0
+    assert told.count("suspect") <= 5 * 60 * 8, "five heard by each member in a second; told after 450 ms it was 19"
 
 
 def test_what_waits_to_be_told_never_outgrows_the_table() -> None:
