@@ -88,6 +88,14 @@ class Progress:
         self.match = index
         return True
 
+    def forgot(self, theirs: int, last_index: int) -> bool:
+        """Whether its log ends before what it acknowledged under this generation: its disk was set back, or a copy of it spoke.
+        Nothing is known of its log then; else the two would try to meet above its end for ever. `last_index` is the leader's."""
+        if theirs >= self.match:
+            return False
+        self.restart(last_index)
+        return True
+
     def refuse(self, index: int) -> None:
         """The logs do not meet where it was tried; try from `index` (never below what it acknowledged)."""
         if self.way is Way.SNAPSHOT:

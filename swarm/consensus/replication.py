@@ -151,7 +151,9 @@ class Replication:
         if progress.way is Way.SNAPSHOT:
             self._maybe_retry_snapshot(progress)
         elif progress.appended_at < round_sent_at:
-            if progress.way is Way.PROBE:
+            if progress.forgot(message.last_index, state.log.last_index):
+                self._touch()
+            elif progress.way is Way.PROBE:
                 progress.probe_pending = False
             elif message.last_index < progress.next - 1 or not state.log.matches(message.last_index, message.last_term):
                 progress.resend()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from swarm.consensus.config import ConsensusConfig
@@ -188,6 +190,28 @@ def test_a_lost_append_is_sent_again() -> None:
     cluster.loss = lambda: False
     cluster.run(0.5)
     assert [cluster.texts(name) for name in "abc"] == [["x"]] * 3
+
+
+@pytest.mark.parametrize("trailing", [1000, 2])
+def test_a_follower_whose_disk_was_set_back_under_its_old_generation_gets_again_what_it_had_acknowledged(trailing: int) -> None:
+    cluster = Cluster("abc", config=ConsensusConfig(trailing=trailing))
+    cluster.run(3)
+    leader = cluster.leader()
+    behind = next(name for name in "abc" if name != leader)
+    before = copy.deepcopy(cluster.disks[behind])
+    for number in range(8):
+        cluster.propose(str(number), leader)
+        cluster.run(0.1)
+    assert cluster.texts(behind) == cluster.texts(leader) != []
+    cluster.compact(leader)
+    cluster.crash(behind)
+    cluster.disks[behind] = before
+    cluster.start(behind)
+    cluster.run(1)
+    assert cluster.leader() == leader
+    cluster.propose("after", leader)
+    cluster.run(1)
+    assert cluster.texts(behind) == cluster.texts(leader) == [*map(str, range(8)), "after"]
 
 
 def test_a_follower_behind_the_log_gets_a_snapshot_and_goes_on() -> None:
