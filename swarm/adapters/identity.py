@@ -125,9 +125,13 @@ class DataFolder:
         """Whether another daemon has acted under this identity since the log here was written: the log is not to be trusted."""
         return (self.path / DISPLACED).exists()
 
-    def mark_displaced(self) -> None:
-        """The next start sets the log aside. Durable when it returns; blocks on the disk, in a daemon that is about to end."""
-        _replace(self.path / DISPLACED, b"")
+    def mark_displaced(self) -> bool:
+        """The next start sets the log aside. Whether it is durable; blocks, in a daemon that is about to end."""
+        try:
+            _replace(self.path / DISPLACED, b"")
+        except OSError:
+            return False  # a full disk; the daemon ends for the better reason, and a leader finds out that the log is short
+        return True
 
     def clear_displaced(self) -> None:
         """The log was set aside, and a new one begun."""

@@ -97,7 +97,7 @@ class Desk:
         persist_found: PersistFound,
         belonging: Belonging | None = None,
         run: Run = NO_RUN,
-        persist_displaced: Callable[[], None] = lambda: None,
+        persist_displaced: Callable[[], bool] = lambda: True,
     ) -> None:
         """`persist_displaced` notes on disk, once, that the log here may lack what the elder acknowledged under this identity."""
         self.me = me

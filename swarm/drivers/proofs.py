@@ -50,6 +50,8 @@ class Proofs:
         self._peers = peers
         self._sealer = sealer
         self._waiting: dict[NodeId, None] = {}
+        self._asking: dict[NodeId, None] = {}
+        """Whom a question is out to: one at a time, however often a connection comes and goes."""
         self._wake = trio.Event()
         peers.on_call(CALL, self._on_ask)
 
@@ -66,8 +68,9 @@ class Proofs:
             while True:
                 await self._wake.wait()
                 self._wake = trio.Event()
-                waiting, self._waiting = self._waiting, {}
-                for node_id in waiting:
+                for node_id in [each for each in self._waiting if each not in self._asking]:
+                    del self._waiting[node_id]
+                    self._asking[node_id] = None
                     nursery.start_soon(self._ask, node_id)
 
     async def _ask(self, node_id: NodeId) -> None:
@@ -78,6 +81,10 @@ class Proofs:
             self.counters["packet_proofs_failed"] += 1
             await trio.sleep(RETRY_S)
             self.on_stream(node_id, self._peers.connected(node_id))
+        finally:
+            self._asking.pop(node_id, None)
+            if node_id in self._waiting:
+                self._wake.set()
 
     async def _on_ask(self, source: NodeId, payload: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
