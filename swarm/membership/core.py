@@ -303,10 +303,11 @@ class Membership:
             self.counters["ack_unasked"] += 1
             return
         rtt_s = now - flight.sent_at
+        unstretched_s = max(self.config.direct_timeout_s, 3 * sender.rtt_s)
         path_s = min(rtt_s, self.config.round_trip_max_s)
         sender.rtt_s = path_s if sender.rtt_s == 0 else 0.8 * sender.rtt_s + 0.2 * path_s
         sender.udp_blocked = False
-        if not flight.lost:
+        if rtt_s <= unstretched_s:  # what took the time that only bad health gives is no sign of good health
             self._health.on_answer()
             sender.patience = max(1, sender.patience - 1)
         self._on_contact(sender, now)

@@ -148,8 +148,11 @@ class Prober:
             if flight.errand.connect:
                 self._report(flight.errand, now)
             del self._flights[sequence]
-        while self._flights and now - next(iter(self._flights.values())).sent_at > _LATE_S:
-            self._no_longer_waited_for(self._flights.popitem(last=False)[1])
+        while self._flights:
+            oldest = next(iter(self._flights.values()))
+            if not oldest.lost or now - oldest.sent_at <= _LATE_S:
+                break  # one that may still be answered in time is told as lost first, in bad health up to 12 s later
+            self._flights.popitem(last=False)
         self._drop_answered()
         return lost
 
