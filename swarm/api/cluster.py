@@ -36,7 +36,9 @@ async def get_status(api: Api, request: Request) -> Response:
     phases: Counter[str] = Counter(
         task_phase(task, current_assignment(catalog, task)) for task in catalog.tasks.values() if not task.removed
     )
-    may = tolerance([(row["name"], row["role"] == "voter", row["status"] == "alive") for row in rows])
+    unheard = {each["name"] for each in (_named(api, node_id) for node_id in consensus.unheard)}
+    answering = {row["name"] for row in rows if row["status"] == "alive"} - unheard
+    may = tolerance([(row["name"], row["role"] == "voter", row["name"] in answering) for row in rows])
     content: Shape = {
         "version": __version__,
         "cluster_id": catalog.cluster_id,
@@ -58,7 +60,11 @@ async def get_status(api: Api, request: Request) -> Response:
         "tolerance": may.text,
         "engine": engine.value,
         "engine_detail": engine_detail,
-        "problems": [*face.refusals(), *_problems(rows, may, consensus.stopped_at, engine.value, engine_detail)],
+        "problems": [
+            *face.refusals(),
+            *_unheard(rows, unheard),
+            *_problems(rows, may, consensus.stopped_at, engine.value, engine_detail),
+        ],
         "counters": dict(sorted({**face.counters(), **api.counters}.items())),
     }
     return json_answer(content, headers=headers)
@@ -73,6 +79,12 @@ def _finite(seconds: float) -> float | None:
     return None if math.isinf(seconds) else round(seconds, 3)
 
 
+def _unheard(rows: list[Shape], unheard: set[str]) -> list[str]:
+    """Alive for gossip, and out of the leader's reach: the link between the two is broken."""
+    cut_off = [row["name"] for row in rows if row["status"] == "alive" and row["name"] in unheard]
+    return [f"voter {name} and the leader do not reach each other (swarm node rtt): it counts as missing" for name in cut_off]
+
+
 def _problems(rows: list[Shape], may: Tolerance, stopped_at: str, engine: str, engine_detail: str) -> list[str]:
     """One line each, the gravest first."""
     found = [f"apply stopped: {stopped_at}; upgrade swarm on this node"] if stopped_at else []
@@ -80,7 +92,8 @@ def _problems(rows: list[Shape], may: Tolerance, stopped_at: str, engine: str, e
         found.append(f"no quorum: {may.missing}; containers run on, reads are stale, writes are refused")
     for row in rows:
         if row["status"] in ("suspect", "dead"):
-            found.append(f"node {row['name']} is {row['status']}" + (f": {row['evidence']}" if row["evidence"] else ""))
+            seen = f"; when that was found: {row['evidence']}" if row["evidence"] else ""
+            found.append(f"node {row['name']} is {row['status']}{seen}")
         elif row["status"] == "alive" and row["engine"] not in ("up", "unknown"):
             found.append(f"the engine of node {row['name']} is {row['engine']}")
     if engine != "up" and engine_detail:

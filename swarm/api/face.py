@@ -73,6 +73,8 @@ class ConsensusStatus:
     """Seconds since the leader was last heard (0 on a leader inside its lease; infinite when never)."""
     stopped_at: str = ""
     """Why applying stopped (an entry of a newer schema), or empty."""
+    unheard: tuple[NodeId, ...] = ()
+    """Voters whose answers do not reach the leader, as far as this node can know: a leader of all, another of itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def _verdict(node: Node, member: MemberView) -> PassVerdict | None:
     if member.status is MemberStatus.ALIVE:
         if standing is VerdictKind.ALIVE:
             return None
-        return PassVerdict(node.id, VerdictKind.ALIVE, member.evidence or "it answers again")
+        return PassVerdict(node.id, VerdictKind.ALIVE, "it answers again")
     if member.status is not MemberStatus.DEAD or standing is VerdictKind.CONFIRMED:
         return None
     kind = member.death_kind or VerdictKind.HOST_SILENT

@@ -12,6 +12,7 @@ carried out, or as `UnknownOutcome`; a request forwarded twice carries the same 
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -166,6 +167,15 @@ class Replica:
     def followers(self) -> Mapping[NodeId, FollowerView]:
         """A leader's knowledge of the others."""
         return self._core.followers()
+
+    def unheard_voters(self, longer_than_s: float) -> tuple[NodeId, ...]:
+        """Voters that the leader has not heard for so long; of others than itself only a leader knows."""
+        voters = [NodeId(voter.node_id) for voter in self.configuration.voters]
+        if self.role is not Role.LEADER:
+            return (self.node_id,) if self.node_id in voters and self.leader_contact_age_s > longer_than_s else ()
+        heard = {node_id: view.last_contact for node_id, view in self.followers().items()}
+        known = [voter for voter in voters if voter != self.node_id]
+        return tuple(voter for voter in known if self.now() - heard.get(voter, -math.inf) > longer_than_s)
 
     def subscribe(self, callback: Callable[[Changes], None]) -> None:
         """Call back with results after every slice of applied entries. Synchronous; must not raise."""

@@ -33,6 +33,9 @@ from swarm.node.registry import RegistryCredentials
 from swarm.ports import Clock
 from swarm.schema.tolerance import tolerance
 
+UNHEARD_S = 3.0
+"""Without an answer to the leader for so long a voter does not count for what may fail: thirty heartbeats."""
+
 
 class Face:
     """See `swarm.api.face.NodeFace` for what each method promises."""
@@ -116,6 +119,7 @@ class Face:
             lease_valid=replica.lease_valid,
             leader_contact_age_s=0.0 if replica.lease_valid else replica.leader_contact_age_s,
             stopped_at=replica.halted,
+            unheard=replica.unheard_voters(UNHEARD_S),
         )
 
     def counters(self) -> Mapping[str, int]:

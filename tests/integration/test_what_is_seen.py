@@ -43,6 +43,22 @@ def test_round_trips_are_measured_and_a_cut_link_is_told_with_who_still_reaches_
         assert "dead" not in {row["status"] for row in cluster.nodes(number).values()}
 
 
+def test_a_voter_whose_link_to_the_leader_is_cut_counts_as_missing_though_gossip_reaches_it(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    cut_off, other = cluster.others(leader)
+    assert cluster.json(leader, "status")["may_not_fail"] == []
+    cluster.net.cut(leader, cut_off)
+    eventually(
+        lambda: cluster.json(leader, "status")["may_not_fail"] == sorted([f"h{leader}", f"h{other}"]),
+        "the leader to say that neither it nor the other voter may fail",
+    )
+    problems = cluster.json(leader, "status")["problems"]
+    assert any(f"voter h{cut_off} and the leader do not reach each other" in line for line in problems), problems
+    assert {row["status"] for row in cluster.nodes(leader).values()} == {"alive"}
+    cluster.net.heal()
+    eventually(lambda: cluster.json(leader, "status")["may_not_fail"] == [], "all of them to count again")
+
+
 def test_a_killed_daemon_is_an_event_with_its_evidence_on_both_others(cluster: Cluster) -> None:
     victim = cluster.others(cluster.leader())[0]
     name, others = f"h{victim}", cluster.others(victim)
