@@ -322,12 +322,11 @@ class Membership:
 
     @property
     def _gossip_at(self) -> float:
-        if self._broadcasts.counts:
-            fresh = self._broadcasts.fresh
-            return self._gossiped_at + (self.config.gossip_spacing_s if fresh else self.config.gossip_interval_s)
-        if self._samples.waiting and self._table.size > self.config.everyone_probes_max:
-            return self._gossiped_at + self.config.gossip_interval_s  # in small clusters samples ride on the pings
-        return math.inf
+        """Only news of members makes packets of its own; samples ride on those that leave anyway."""
+        if not self._broadcasts.counts:
+            return math.inf
+        fresh = self._broadcasts.fresh
+        return self._gossiped_at + (self.config.gossip_spacing_s if fresh else self.config.gossip_interval_s)
 
     def _probe_round(self, now: float) -> None:
         if self._table.me.status is MemberStatus.LEFT:
@@ -353,6 +352,6 @@ class Membership:
         if len(targets) >= self.config.everyone_probes_max:
             targets = self._rng.sample(targets, self.config.gossip_fanout)
         for record in list(targets):
-            if not self._broadcasts.counts and not self._samples.waiting:
+            if not self._broadcasts.counts:
                 break
             self._mail.post(record, Rumours(self._mail.me(now)), now)

@@ -72,6 +72,8 @@ class Mail:
         for node_id in self._broadcasts.waiting(bytes_left // _CLAIM_BYTES_MIN + 2) if self._broadcasts.counts else ():
             record = self._table.me if node_id == self._table.me.node_id else self._table.records[node_id]
             if record is to:
+                if self._table.size == 2:  # nobody else is there to be told: what it said counts as passed on
+                    self._broadcasts.sent(node_id, limit=limit)
                 continue
             if record is not self._table.me:  # one's own claim rides on every packet anyway: it only counts as sent
                 claim = self._table.claim(record, now)

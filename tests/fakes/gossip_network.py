@@ -49,6 +49,7 @@ class Host:
     held: list[Callable[[], None]] = field(default_factory=list)
     changes: list[tuple[float, MemberChanged]] = field(default_factory=list)
     bytes_sent: int = 0
+    packets_sent: int = 0
 
 
 class GossipNetwork:
@@ -241,6 +242,7 @@ class GossipNetwork:
         data = encode_message(effect.message)
         assert len(data) <= self.config.packet_bytes_max, f"{len(data)} bytes in {effect.message}"
         host.bytes_sent += len(data) + 64
+        host.packets_sent += 1
         target = number_at(effect.address)
         if self._passes(host.number, target) and self.rng.random() >= self.loss:
             source = (f"10.77.{host.number // 200}.{host.number % 200 + 10}", 4747)

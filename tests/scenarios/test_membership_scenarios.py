@@ -264,6 +264,15 @@ def test_accused_by_one_is_not_dead_to_those_who_reach_it_and_refutes() -> None:
     assert subjects == {1}, "nobody took the word of the one that had been cut off"
 
 
+def test_two_members_have_nothing_to_tell_each_other_for_ever() -> None:
+    network = settled(2)
+    network.run(10)
+    before = {number: host.packets_sent for number, host in network.hosts.items()}
+    network.run(10)
+    sent = {number: host.packets_sent - before[number] for number, host in network.hosts.items()}
+    assert sent == {1: 80, 2: 80}, "a ping in each round of a quarter of a second, and an answer to the other's"
+
+
 def test_same_seed_gives_the_same_run() -> None:
     def history() -> list[tuple[float, int, int, str]]:
         network = settled(6, seed=7, loss=0.1)
