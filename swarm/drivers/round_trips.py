@@ -7,6 +7,7 @@ Promise: `collect` takes no longer than `ASK_S`, whoever is slow.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import msgspec
@@ -20,6 +21,8 @@ from swarm.ports import Peers
 from swarm.wire.codec import decode_untrusted, encode
 
 CALL = "membership.round_trips"
+FRESH_S = 0.5
+"""For so long an answer is given again."""
 ASK_S = 2.0
 ANSWER_BYTES_MAX = 1024 * 1024
 
@@ -54,10 +57,21 @@ class RoundTrips:
         self._gossip = gossip
         self._peers = peers
         self._self_id = self_id
+        self._collecting = trio.Lock()
+        self._rows: list[RoundTripRow] = []
+        self._collected_at = -math.inf
         peers.on_call(CALL, self._on_call)
 
     async def collect(self) -> list[RoundTripRow]:
-        """A row for every admitted member, by id. Asks everybody who is not dead and has not left."""
+        """A row for every admitted member, by id. Asks everybody who is not dead and has not left; once for all who ask
+        meanwhile, since each question becomes one to every member."""
+        async with self._collecting:
+            if trio.current_time() - self._collected_at >= FRESH_S:
+                self._rows = await self._collect()
+                self._collected_at = trio.current_time()
+            return self._rows
+
+    async def _collect(self) -> list[RoundTripRow]:
         members = self._gossip.members()
         rows = {self._self_id: RoundTripRow(self._self_id, self._own().measured)}
         async with trio.open_nursery() as nursery:

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from swarm.drivers.membership import Gossip
-from swarm.drivers.round_trips import ASK_S, CALL, Measured, RoundTripAnswer, RoundTrips
+from swarm.drivers.round_trips import ASK_S, CALL, FRESH_S, Measured, RoundTripAnswer, RoundTrips
 from swarm.membership import Config, MemberIdentity, Membership
 from swarm.membership.messages import Claim, Rumours
 from swarm.model.liveness import MemberStatus
@@ -66,3 +66,30 @@ async def test_who_is_silent_or_answers_nonsense_has_a_row_with_the_reason_in_bo
     assert trio.current_time() - started <= ASK_S + 0.01
     for row, name in ((second, "n2"), (third, "n3")):
         assert row.measured == () and row.reason.startswith(f"{name} was not asked: ")
+
+
+async def test_many_who_ask_at_once_cost_each_member_one_question(autojump_clock: trio.testing.MockClock) -> None:
+    network = MemoryNetwork()
+    first = member(1, network)
+    asked: list[object] = []
+
+    async def counted(source: object, payload: bytes) -> bytes:
+        asked.append(source)
+        await trio.sleep(0.3)
+        return encode(RoundTripAnswer(()))
+
+    for number in (2, 3):
+        network.peers(node_id(number)).on_call(CALL, counted)
+    found: list[object] = []
+
+    async def one() -> None:
+        found.append(await first.collect())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(200):
+            nursery.start_soon(one)
+    assert len(found) == 200
+    assert len(asked) == 2
+    await trio.sleep(FRESH_S)
+    await first.collect()
+    assert len(asked) == 4
