@@ -34,7 +34,7 @@ async def get_status(api: Api, request: Request) -> Response:
     rows = node_rows(api, sorted(catalog.nodes.values(), key=lambda node: (node.name, node.id)))
     engine, engine_detail = face.engine_state()
     phases: Counter[str] = Counter(
-        task_phase(task, current_assignment(catalog, task)) for task in catalog.tasks.values() if not task.removed
+        task_phase(task, current_assignment(catalog, task)) for task in catalog.tasks.values()
     )
     unheard = {each["name"] for each in (_named(api, node_id) for node_id in consensus.unheard)}
     answering = {row["name"] for row in rows if row["status"] == "alive"} - unheard

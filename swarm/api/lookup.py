@@ -19,16 +19,16 @@ SELF = "self"
 def find_task(catalog: CatalogRead, reference: str) -> Task:
     """Raises `NotFound`. Of several tasks with one name, the one that has not ended; else the newest. Cost O(tasks)."""
     task = catalog.tasks.get(TaskId(reference))
-    if task is not None and not task.removed:
+    if task is not None:
         return task
-    living = [task for task in catalog.tasks.values() if not task.removed]
-    named = [task for task in living if task.spec.name == reference]
+    tasks = catalog.tasks.values()
+    named = [task for task in tasks if task.spec.name == reference]
     if named:
         return max(named, key=lambda task: (not task.ended, task.created_index, task.id))
-    begun = [task for task in living if reference and task.id.startswith(reference)]
+    begun = [task for task in tasks if reference and task.id.startswith(reference)]
     if len(begun) == 1:
         return begun[0]
-    raise _not_found("task", reference, [t.id for t in begun], (t.spec.name for t in living), "swarm task ls")
+    raise _not_found("task", reference, [t.id for t in begun], (t.spec.name for t in tasks), "swarm task ls")
 
 
 def find_node(face: NodeFace, reference: str) -> Node:

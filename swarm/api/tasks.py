@@ -63,10 +63,9 @@ def shape_of(api: Api, task: Task, *, explain: bool) -> Shape:
 
 
 async def list_tasks(api: Api, request: Request) -> Response:
-    """GET /v1/tasks: all that were not removed, oldest first."""
+    """GET /v1/tasks: all, oldest first. One that is being removed is there, and keeps its name, until its container is gone."""
     headers = await freshen(api, request)
-    tasks = [task for task in api.face.catalog.tasks.values() if not task.removed]
-    tasks.sort(key=lambda task: (task.created_index, task.id))
+    tasks = sorted(api.face.catalog.tasks.values(), key=lambda task: (task.created_index, task.id))
     rows, explained = [], 0
     for task in tasks:
         waits = not task.ended
@@ -154,7 +153,7 @@ def detail_of(api: Api, task_id: TaskId) -> tuple[bytes, str]:
     """The encoded detail, and a tag that changes when it does."""
     catalog = api.face.catalog
     task = catalog.tasks.get(task_id)
-    if task is None or task.removed:
+    if task is None:
         raise NotFound(f"there is no task '{task_id}'", cause="it was removed")
     assignment = current_assignment(catalog, task)
     explained = api.face.explain(task_id).summary if task_phase(task, assignment) == PENDING else ""
@@ -174,7 +173,8 @@ async def stop_task(api: Api, request: Request) -> Response:
 
 
 async def remove_task(api: Api, request: Request) -> Response:
-    """DELETE /v1/tasks/{ref}?force=1: forget it; with force stop it first. 204."""
+    """DELETE /v1/tasks/{ref}?force=1: forget it: 204. With force it is stopped first: 202 with the row, and it is forgotten as
+    soon as its container is gone."""
     await read_body(request)
     force = request.query_params.get("force") in ("1", "true")
     task = find_task(api.face.catalog, request.path_params["ref"])
@@ -185,7 +185,8 @@ async def remove_task(api: Api, request: Request) -> Response:
         )  # fmt: skip
     command = RemoveTask(task.id, force)
     await api.face.submit(command, request_id=request_id_of(request), timeout_s=SUBMIT_S_MAX)
-    return Response(status_code=204)
+    left = api.face.catalog.tasks.get(task.id)
+    return Response(status_code=204) if left is None else json_answer(shape_of(api, left, explain=False), status=202)
 
 
 async def explain_task(api: Api, request: Request) -> Response:

@@ -33,6 +33,12 @@ def apply_submit(state: State, command: Submit, turn: Turn) -> Result:
     namesake = state.names.get(spec.name)
     if namesake is not None:
         other = state.tasks[namesake]
+        if other.removed:
+            return conflict(
+                what,
+                f"a task named {spec.name!r} is being removed, and its container is not gone yet (id {other.id})",
+                f"submit it again once that is gone: swarm task inspect {spec.name}",
+            )
         return conflict(
             what,
             f"a task named {spec.name!r} has not ended (id {other.id}, image {other.spec.image})",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -108,15 +109,15 @@ def stop(tasks: tuple[str, ...], detach: bool, timeout_s: float, request_id: str
         stopping = [node.write("POST", task_path(each, "stop"), request_id=request_id).content for each in tasks]
         for found in stopping:
             if not detach:
-                wait_until_ended(node, found, timeout_s)
+                wait_until(lambda now: now["ended"], node, found, timeout_s)
             print(found["name"])
 
 
-def wait_until_ended(node: Client, found: dict[str, Any], timeout_s: float) -> None:
-    """Raises `StillWaiting` with the phase it is stuck in."""
+def wait_until(done: Callable[[dict[str, Any]], bool], node: Client, found: dict[str, Any], timeout_s: float) -> None:
+    """Until it is done with a task that stops, or the task is gone. Raises `StillWaiting` with the phase it is stuck in."""
     deadline = time.monotonic() + timeout_s
     tag = ""
-    while not found["ended"]:
+    while not done(found):
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             raise StillWaiting(
@@ -136,12 +137,19 @@ def wait_until_ended(node: Client, found: dict[str, Any], timeout_s: float) -> N
 @click.command()
 @click.argument("tasks", nargs=-1, required=True)
 @click.option("-f", "--force", is_flag=True, help="Stop it first if it has not ended.")
+@click.option("--detach", "-d", is_flag=True, help="Do not wait until its container is gone.")
+@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds to wait.")
 @writing
 @connected
-def rm(tasks: tuple[str, ...], force: bool, request_id: str, socket_path: str, address: str) -> None:
-    """Forget TASKS that have ended."""
+def rm(
+    tasks: tuple[str, ...], force: bool, detach: bool, timeout_s: float, request_id: str, socket_path: str, address: str
+) -> None:
+    """Forget TASKS that have ended. With --force they are stopped first; their names are free when this returns."""
+    query = {"force": 1 if force else None}
     with client(socket_path, address) as node:
-        for each in tasks:
-            node.write("DELETE", task_path(each), query={"force": 1 if force else None}, request_id=request_id)
+        removing = [(each, node.write("DELETE", task_path(each), query=query, request_id=request_id)) for each in tasks]
+        for each, answer in removing:
+            if answer.status == 202 and not detach:
+                wait_until(lambda now: False, node, answer.content, timeout_s)
             print(each)
             sys.stdout.flush()

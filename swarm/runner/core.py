@@ -238,9 +238,15 @@ class Runner:
         self.held = dict(held)
 
     def _claim_stray(self, copy: Copy) -> None:
+        """Its container was here before the assignment was known. What is being done to it goes on, for the copy now."""
         for container_id, other in self.strays.items():
-            if other.assignment_id == copy.assignment_id and other.operation is None:
-                copy.container = self.strays.pop(container_id).container
+            if other.assignment_id == copy.assignment_id:
+                del self.strays[container_id]
+                copy.container, copy.touched_at, copy.recheck = other.container, other.touched_at, other.recheck
+                if other.operation is not None:
+                    copy.operation, copy.operation_number = other.operation, other.operation_number
+                    copy.operation_since = other.operation_since
+                    self.operations[copy.operation_number] = copy
                 return
 
     def _copy_of(self, container_id: str, assignment_id: str) -> Copy | None:

@@ -57,6 +57,7 @@ def task_object(task: Task, assignment: Assignment | None, node: Node | None, ex
         "attempt": task.attempts,
         "reason": task_reason(task, assignment, explained),
         "ended": task.ended,
+        "removing": task.removed,
         "restarts": assignment.restarts if assignment is not None else 0,
         "exit_code": assignment.exit_code if assignment is not None else None,
         "unreachable": bool(assignment is not None and assignment.unreachable_since_index and not assignment.ended),

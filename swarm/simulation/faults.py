@@ -16,9 +16,12 @@ from swarm.simulation.cluster import Cluster
 from swarm.simulation.host import Host
 from swarm.simulation.network import FAIR, Weather
 from swarm.simulation.node import Daemon
+from swarm.simulation.plots import Plots
 
 KINDS = ("power", "blackout", "daemon", "freeze", "machine", "engine", "slow_engine", "disk", "cut", "pair", "one_way", "split",
          "crown", "forget")
+PLOTS = ("figure_8", "dead_king")
+"""Only when asked for: they break more than a run that is to show something else can bear."""
 
 
 class Faults:
@@ -31,6 +34,7 @@ class Faults:
         self.every_s = every_s
         self.is_over = False
         self._hunting = 0
+        self._plots = Plots(cluster, self.rng, lambda: self.is_over)
         self._actions: dict[str, Callable[[Host], None]] = {
             "power": self._power,
             "blackout": self._blackout,
@@ -46,6 +50,8 @@ class Faults:
             "forget": self._forget,
             "one_way": self._one_way,
             "split": self._split,
+            "figure_8": lambda _: self._plots.begin(self._plots.figure_8()),
+            "dead_king": lambda _: self._plots.begin(self._plots.dead_king()),
         }
         chosen = kinds or tuple(self.rng.sample(KINDS, self.rng.randint(2, len(KINDS))))
         self.kinds = tuple(sorted(chosen))

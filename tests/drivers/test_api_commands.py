@@ -207,6 +207,23 @@ async def test_stop_waits_and_rm_forgets(tmp_path: Path) -> None:
         assert (await swarm("task", "inspect", "one")).code == 3
 
 
+async def test_a_task_that_is_removed_is_listed_and_keeps_its_name_until_its_container_is_gone(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm:
+        swarm.face.act = lambda task_id: swarm.face.run_task(task_id)
+        await swarm.ok("task", "submit", "--name", "one", "redis:1")
+        task_id = TaskId(json.loads(await swarm.ok("task", "ls", "-o", "json"))[0]["id"])
+        stuck = await swarm("task", "rm", "--force", "one", "--timeout", "0.1")
+        assert stuck.code == 11 and "running on n2" in stuck.err
+        (row,) = json.loads(await swarm.ok("task", "ls", "-o", "json"))
+        assert row["removing"] and row["desired"] == "stopped" and not row["ended"]
+        again = await swarm("task", "submit", "--name", "one", "redis:1")
+        assert again.code == 4 and "being removed" in again.err and task_id[:12] in again.err
+        assert await swarm.ok("task", "rm", "--force", "--detach", "one") == "one\n"
+        swarm.face.run_task(task_id, phase="stopped")
+        assert json.loads(await swarm.ok("task", "ls", "-o", "json")) == []
+        await swarm.ok("task", "submit", "--detach", "--name", "one", "redis:1")
+
+
 async def test_nodes_are_shown_drained_and_labelled(tmp_path: Path) -> None:
     async with shell(tmp_path) as swarm:
         table = await swarm.ok("node", "ls")

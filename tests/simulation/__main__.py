@@ -1,4 +1,4 @@
-"""`python -m tests.simulation --seed N [--trace] [--hosts K] [--seconds S] [--count M]`: run seeds, tell the story of one."""
+"""`python -m tests.simulation --seed N [--trace] [--hosts K] [--seconds S] [--count M] ...`: run seeds, tell the story of one."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1, help="how many seeds")
     parser.add_argument("--hosts", type=int, default=0, help="hosts (drawn from the seed otherwise)")
     parser.add_argument("--seconds", type=float, default=0.0, help="seconds of chaos (drawn from the seed otherwise)")
+    parser.add_argument("--kinds", default="", help="kinds of faults, with commas (drawn from the seed otherwise)")
+    parser.add_argument("--every", type=float, default=0.0, help="seconds between faults (drawn from the seed otherwise)")
+    parser.add_argument("--entries", type=int, default=0, help="entries an append carries (drawn from the seed otherwise)")
     parser.add_argument("--trace", action="store_true", help="tell everything that happens")
     arguments = parser.parse_args()
     failed: list[int] = []
@@ -31,8 +34,10 @@ def main() -> int:
     for seed in range(arguments.seed, arguments.seed + arguments.count):
         try:
             report = run_seed(
-                seed, hosts=arguments.hosts, seconds=arguments.seconds, trace=told if arguments.trace else None
-            )
+                seed, hosts=arguments.hosts, seconds=arguments.seconds, every_s=arguments.every,
+                kinds=tuple(arguments.kinds.split(",")) if arguments.kinds else (),
+                append_entries_max=arguments.entries, trace=told if arguments.trace else None,
+            )  # fmt: skip
         except Exception as error:  # whatever a core raises is a finding; the next seeds are run all the same
             failed.append(seed)
             place = traceback.extract_tb(error.__traceback__)[-1]

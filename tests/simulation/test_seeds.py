@@ -14,6 +14,7 @@ from tests.simulation.scenario import run_seed
 
 SEEDS = 200
 TOGETHER = 8
+PLOTTED = 12
 KEPT = Path(__file__).with_name("seeds.txt")
 
 
@@ -41,6 +42,13 @@ def test_a_cluster_keeps_its_promises_and_recovers(first: int) -> None:
         except Exception as error:
             error.add_note(f"seed {seed}: python -m tests.simulation --seed {seed} --trace")
             raise
+
+
+@pytest.mark.parametrize(("plot", "hosts"), [("figure_8", 7), ("dead_king", 3)])
+@pytest.mark.timeout(300)
+def test_accidents_in_the_worst_order_break_nothing(plot: str, hosts: int) -> None:
+    for seed in range(1, 1 + PLOTTED):
+        run_seed(seed, hosts=hosts, kinds=(plot,), every_s=1.0, append_entries_max=1)
 
 
 @pytest.mark.parametrize(("seed", "options"), kept_seeds())

@@ -6,13 +6,14 @@ import itertools
 
 import pytest
 
+from swarm.model.assignment import assignment_id
 from swarm.model.container import ContainerStatus, EngineEvent
 from swarm.model.ids import NodeId, TaskId
 from swarm.model.phase import Desired, Phase
 from swarm.model.resources import Resources
 from swarm.model.task import Mount, MountKind, Port, Restart, RestartKind
 from swarm.runner import labels
-from swarm.runner.effects import Remove, Run, Start, Stop
+from swarm.runner.effects import Inspect, Remove, Run, Start, Stop
 from tests.fakes.runner_bench import CLUSTER, NODE, Bench, job
 
 
@@ -225,6 +226,21 @@ def test_a_stray_is_told_and_collected_after_its_grace_but_only_when_fresh() -> 
     bench.leader = True
     bench.run(5)
     assert stray.container_id not in bench.containers.boxes
+
+
+def test_a_stray_whose_assignment_comes_to_be_known_while_it_is_looked_at_is_its_copy_and_no_stray() -> None:
+    bench = Bench()
+    key = assignment_id(TaskId("t1"), 1)
+    box = bench.containers.add(key, ours("t1", 1))
+    bench.containers.start(box.container_id)
+    bench.run(0.5)
+    bench.containers.on_event(EngineEvent("die", box.container_id, dict(box.plan_labels), bench.now))
+    bench.run(0.01)
+    assert bench.begun(Inspect) == 1, "it was to be looked at, and that takes a while"
+    assert bench.assign(job("web"), task="t1", attempt=1) == key
+    assert not bench.core.strays and bench.core.container_of(key) == box.container_id
+    bench.run(200)
+    assert running(bench, key) and bench.begun(Run) == bench.begun(Stop) == bench.begun(Remove) == 0
 
 
 def test_a_stray_is_left_alone_for_a_minute() -> None:
