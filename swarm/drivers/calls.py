@@ -16,6 +16,7 @@ import trio
 
 from swarm.errors import Bug, OperatorError, PeerError, Unreachable
 from swarm.wire.frame import Answer, Failure
+from swarm.wire.text import plain_text
 
 K = TypeVar("K", OperatorError, PeerError)
 
@@ -93,9 +94,10 @@ def error_of(failure: Failure) -> OperatorError | PeerError:
     """The error that travelled, as the class it was."""
     if failure.family == "operator":
         kind = next((kind for kind in _kinds(OperatorError) if kind.code == failure.code), OperatorError)
-        return kind(failure.message, cause=failure.cause, hint=failure.hint)
+        message, cause, hint = (plain_text(text, _TEXT_MAX) for text in (failure.message, failure.cause, failure.hint))
+        return kind(message, cause=cause, hint=hint)
     peer_kind = next((kind for kind in _kinds(PeerError) if kind.reason == failure.code), PeerError)
-    return peer_kind(failure.message)
+    return peer_kind(plain_text(failure.message))
 
 
 def _kinds(root: type[K]) -> Iterator[type[K]]:

@@ -22,6 +22,7 @@ from swarm.model.ids import ClusterId, NodeId, is_id
 from swarm.model.node import Node
 from swarm.wire import codec
 from swarm.wire.limits import PAYLOAD_BYTES_MAX
+from swarm.wire.text import plain_text
 
 BOOT_VERSION = 1
 BOOT_BYTES_MAX = PAYLOAD_BYTES_MAX
@@ -141,12 +142,19 @@ def decode_reply_untrusted(data: bytes) -> Reply:
             _check_cluster(cluster_id, optional=False)
             for node in nodes:
                 check_node(node)
-        case Refused(cluster_id=cluster_id):
-            _check_cluster(cluster_id, optional=True)
+        case Refused():
+            return readable(reply)
         case Granted(found_sha256=digest):
             if len(digest) != 32:
                 raise BadMessage("a digest that is not 32 bytes long")
     return reply
+
+
+def readable(refused: Refused) -> Refused:
+    """The same, fit to be shown to people. Raises `BadMessage`."""
+    _check_cluster(refused.cluster_id, optional=True)
+    message, cause, hint = (plain_text(each) for each in (refused.message, refused.cause, refused.hint))
+    return Refused(plain_text(refused.code), message, cause, hint, refused.cluster_id)
 
 
 def decode_entry_untrusted(data: bytes) -> Entry:
@@ -167,7 +175,7 @@ def check_node(node: Node) -> None:
     _check_ids((node.id,))
     if hashlib.sha256(node.public_key).digest() != node.fingerprint:
         raise BadMessage("a fingerprint that is not the key's")
-    if not 0 < len(node.name) <= 255 or not 0 < len(node.address) <= 300:
+    if not 0 < len(node.name) <= 255 or not node.name.isprintable() or not 0 < len(node.address) <= 300:
         raise BadMessage("a node without a usable name or address")
 
 

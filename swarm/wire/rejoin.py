@@ -16,7 +16,7 @@ import msgspec
 from swarm.errors import BadMessage
 from swarm.model.ids import ClusterId, NodeId, is_id
 from swarm.wire import codec
-from swarm.wire.boot import Refused
+from swarm.wire.boot import Refused, readable
 from swarm.wire.token import SECRET_BYTES
 
 REJOIN_VERSION = 1
@@ -67,7 +67,8 @@ def decode_recall_untrusted(data: bytes) -> Recall:
 def decode_recall_reply_untrusted(data: bytes) -> Recalled | Refused:
     """Parse the answer. Raises only `BadMessage`."""
     kinds: dict[int, type[Recalled] | type[Refused]] = {1: Recalled, 6: Refused}
-    return codec.decode_tagged_untrusted(data, kinds, bytes_max=REJOIN_BYTES_MAX)
+    reply = codec.decode_tagged_untrusted(data, kinds, bytes_max=REJOIN_BYTES_MAX)
+    return readable(reply) if isinstance(reply, Refused) else reply
 
 
 def decode_handed_untrusted(data: bytes, cluster_id: ClusterId) -> Handed:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from swarm.drivers.calls import error_of
 from swarm.errors import BadMessage, Unauthenticated, UsageError
 from swarm.model.ids import ClusterId, NodeId
 from swarm.wire import envelope, frame, keys
 from swarm.wire.address import format_address, parse_address
+from swarm.wire.boot import Refused, decode_reply_untrusted, encode_boot
 from swarm.wire.envelope import Replayed, Sealer, UnknownKey
+from swarm.wire.frame import Failure
 from swarm.wire.keys import Keyring
+from swarm.wire.rejoin import decode_recall_reply_untrusted
 from swarm.wire.token import new_token, parse_token
 
 CLUSTER, OTHER_CLUSTER = ClusterId("ab" * 16), ClusterId("cd" * 16)
@@ -204,3 +208,16 @@ def test_a_bad_address_is_named(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_address(text)
     assert repr(text) in caught.value.message
+
+
+HOSTILE = "no\x1b[2J\n2026-01-01 INFO swarm.node: all is well\u2028" + "x" * 5_000
+
+
+def test_what_another_node_says_is_one_printable_line_and_not_long() -> None:
+    refused = Refused("conflict\r", HOSTILE, HOSTILE, HOSTILE)
+    for said in (decode_reply_untrusted(encode_boot(refused)), decode_recall_reply_untrusted(encode_boot(refused))):
+        assert isinstance(said, Refused) and said.message.startswith("no?[2J?2026") and said.message.endswith("x…")
+        assert all(each.isprintable() and len(each) <= 500 for each in (said.code, said.message, said.cause, said.hint))
+    for family in ("operator", "peer"):
+        error = error_of(Failure(1, family, "conflict", HOSTILE, HOSTILE, HOSTILE))
+        assert str(error).isprintable() and len(str(error)) <= 4_000
