@@ -128,6 +128,10 @@ class Unreachable(PeerError):
     reason = "unreachable"
 
 
+class NotSent(Unreachable):
+    """Nothing was sent to the peer: its queue here is full. It did not act; try again after a moment."""
+
+
 class Bug(SwarmError):
     """A broken invariant of our own. State may be inconsistent: the owner (core, request, stream) must not go on."""
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hmac
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,16 +23,20 @@ from starlette.responses import Response
 
 from swarm.api.face import NodeFace
 from swarm.api.guard import ApiCounters, guard_request
-from swarm.errors import OperatorError, PeerError, Unauthorized, Unavailable, UnknownOutcome, UsageError
+from swarm.errors import OperatorError, Overloaded, PeerError, Unauthorized, Unavailable, UnknownOutcome, UsageError
 from swarm.schema.apitoken import parse_api_token
 from swarm.schema.request import read_object_untrusted
 
 BODY_BYTES_MAX = 1024 * 1024
+DROPPED_BYTES_MAX = 14 * 1024 * 1024
 REQUEST_S_MAX = 30.0
 """A request that reads its body, commits a command and answers takes milliseconds; beyond this the outcome is unknown."""
 SUBMIT_S_MAX = 20.0
 """Below `REQUEST_S_MAX`, so that the node's own answer about the outcome comes before the time limit's."""
 FRESHEN_S_MAX = 1.0
+RETRY_AFTER_S = "1"
+WRITES_MAX = 128
+"""Requests that change something, answered at once: each may hold a body of `BODY_BYTES_MAX`. One more is refused, not queued."""
 LOCAL = "swarm.local"
 """Scope key: the request came by the Unix socket, whose file mode is the check."""
 ON_ALLOWED = "swarm.on_allowed"
@@ -45,6 +50,9 @@ class Api:
     face: NodeFace
     stop: trio.Event = field(default_factory=trio.Event)
     counters: Counter[str] = field(default_factory=ApiCounters)
+    writes: int = 0
+    """Requests that change something, being answered now."""
+    batches: int = 0
 
 
 Handler = Callable[[Api, Request], Awaitable[Response]]
@@ -90,7 +98,7 @@ async def answer(
     try:
         if not public:
             check_caller(api, request, local_only=local_only)
-        with trio.fail_after(limit_s):
+        with trio.fail_after(limit_s), admitted(api, request):
             return await handler(api, request)
     except trio.TooSlowError:
         return error_answer(
@@ -105,6 +113,22 @@ async def answer(
         return error_answer(Unavailable(f"another node did not answer: {error}", hint="try again, or ask another node"))
     except ClientDisconnect:
         return Response(status_code=400)
+
+
+@contextmanager
+def admitted(api: Api, request: Request) -> Iterator[None]:
+    """Counts a request that changes something while it is answered. Raises `Overloaded` when there are too many."""
+    if request.method == "GET":
+        yield
+        return
+    if api.writes >= WRITES_MAX:
+        api.counters["api_overloaded"] += 1
+        raise Overloaded(f"this node is answering {api.writes} writes", hint="try again in a second, or ask another node")
+    api.writes += 1
+    try:
+        yield
+    finally:
+        api.writes -= 1
 
 
 def check_caller(api: Api, request: Request, *, local_only: bool) -> None:
@@ -127,18 +151,18 @@ def check_caller(api: Api, request: Request, *, local_only: bool) -> None:
     request.scope[ON_ALLOWED]()
 
 
-async def read_body(request: Request) -> bytes:
-    """The whole body, at most `BODY_BYTES_MAX`. What is beyond is read and dropped, so that the answer gets through."""
+async def read_body(request: Request, *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+    """The whole body, at most `bytes_max`. What is beyond is read and dropped, so that the answer gets through."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size <= BODY_BYTES_MAX:
+        if size <= bytes_max:
             parts.append(part)
-        elif size > 16 * BODY_BYTES_MAX:
+        elif size > 2 * bytes_max + DROPPED_BYTES_MAX:
             break
-    if size > BODY_BYTES_MAX:
-        raise TooLarge("the request is too large", cause=f"at most {BODY_BYTES_MAX} bytes are accepted")
+    if size > bytes_max:
+        raise TooLarge("the request is too large", cause=f"at most {bytes_max} bytes are accepted")
     return b"".join(parts)
 
 
@@ -152,13 +176,20 @@ def json_answer(content: Any, *, status: int = 200, headers: dict[str, str] | No
     return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
 
 
-def error_answer(error: OperatorError) -> Response:
+def error_content(error: OperatorError) -> dict[str, Any]:
     """The shape of every error."""
-    content: dict[str, Any] = {"error": error.message, "cause": error.cause, "hint": error.hint, "code": error.code}
+    return {"error": error.message, "cause": error.cause, "hint": error.hint, "code": error.code}
+
+
+def error_answer(error: OperatorError) -> Response:
+    """An error as an answer; one that may pass says when to try again."""
+    content = error_content(error)
     existing = getattr(error, "existing", None)
     if existing is not None:
         content["existing"] = existing
-    headers = {"www-authenticate": "Bearer"} if error.http_status == 401 else None
+    headers = {"www-authenticate": "Bearer"} if error.http_status == 401 else {}
+    if error.http_status in (429, 503):
+        headers["retry-after"] = RETRY_AFTER_S
     return json_answer(content, status=error.http_status, headers=headers)
 
 

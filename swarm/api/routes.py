@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from swarm.api import cluster, events, nodes, secret, seen, tasks
+from swarm.api import batch, cluster, events, nodes, secret, seen, tasks
 from swarm.api.calls import Api, Handler, endpoint, error_answer, json_answer
 from swarm.errors import OperatorError
 from swarm.schema.openapi import openapi_document
@@ -30,6 +30,8 @@ class Entrance:
 ROUTES = (
     Entrance("GET", "/v1/tasks", tasks.list_tasks),
     Entrance("POST", "/v1/tasks", tasks.submit_task),
+    Entrance("POST", "/v1/tasks/batch", batch.submit_batch),
+    Entrance("POST", "/v1/tasks/phases", batch.get_phases),
     Entrance("GET", "/v1/tasks/{ref}", tasks.get_task),
     Entrance("DELETE", "/v1/tasks/{ref}", tasks.remove_task),
     Entrance("POST", "/v1/tasks/{ref}/stop", tasks.stop_task),

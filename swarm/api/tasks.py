@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import secrets
+import time
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -22,7 +23,9 @@ from swarm.api.lookup import current_assignment, find_task
 from swarm.api.streamed import SSE, Streamed, sse
 from swarm.errors import Conflict, NotFound, OperatorError, PeerError, UsageError
 from swarm.model.command import RemoveTask, StopTask, Submit
-from swarm.model.ids import RequestId, TaskId
+from swarm.model.ids import NodeId, RequestId, TaskId
+from swarm.model.outcome import Applied
+from swarm.model.phase import Desired
 from swarm.model.task import Task, TaskSpec
 from swarm.schema.document import build_spec
 from swarm.schema.request import check_fields, read_number, read_request_id
@@ -75,7 +78,8 @@ async def list_tasks(api: Api, request: Request) -> Response:
 
 
 async def submit_task(api: Api, request: Request) -> Response:
-    """POST /v1/tasks {task, registry_auth?}: 201 with the row; 200 when this request id had made it before."""
+    """POST /v1/tasks {task, registry_auth?}: 201 with the row; 200 when this request id had made it before; 202 when it was
+    submitted by way of another node and is not to be seen here yet."""
     request_id = request_id_of(request)
     body = await read_json(request)
     check_fields(body, {"task": dict, "registry_auth": dict})
@@ -87,23 +91,38 @@ async def submit_task(api: Api, request: Request) -> Response:
         return json_answer(before, status=200)
     spec = await with_registry_auth(api, spec, body.get("registry_auth"))
     try:
-        await api.face.submit(Submit(task_id, spec), request_id=request_id, timeout_s=SUBMIT_S_MAX)
+        applied = await api.face.submit(Submit(task_id, spec), request_id=request_id, timeout_s=SUBMIT_S_MAX)
     except Conflict as error:
         before = submitted_before(api, task_id, spec)
         if before is not None:
             return json_answer(before, status=200)
         raise with_existing(api, spec.name, error) from None
+    if task_id not in api.face.catalog.tasks:
+        return json_answer(relayed_row(api, task_id, spec, applied), status=202)
     return json_answer(shape_of(api, find_task(api.face.catalog, task_id), explain=False), status=201)
 
 
+def relayed_row(api: Api, task_id: TaskId, spec: TaskSpec, applied: Applied) -> Shape:
+    """The row of a task that another node has taken to the leader, which this one does not see yet."""
+    by = api.face.catalog.nodes.get(NodeId(applied.relayed_by))
+    task = Task(task_id, spec, Desired.RUNNING, applied.index, time.time())
+    way = f"by way of {by.name if by is not None else applied.relayed_by or 'another node'}"
+    return task_object(task, None, None, f"submitted {way}: the node asked is cut off from the leader and does not see it yet")
+
+
 def submitted_before(api: Api, task_id: TaskId, spec: TaskSpec) -> Shape | None:
-    """The row of the task that this very request made, if it did. Sealed credentials differ each time and are not compared."""
+    """The row of the task that this very request made, if it did."""
     task = api.face.catalog.tasks.get(task_id)
     if task is None:
         return None
-    if msgspec.structs.replace(task.spec, registry_auth=b"") != msgspec.structs.replace(spec, registry_auth=b""):
+    if not same_task(task.spec, spec):
         raise Conflict("this request id was used for another task", hint="use a new Request-Id for each request")
     return shape_of(api, task, explain=False)
+
+
+def same_task(one: TaskSpec, other: TaskSpec) -> bool:
+    """Whether two specs ask for the same. Sealed credentials differ each time and are not compared."""
+    return msgspec.structs.replace(one, registry_auth=b"") == msgspec.structs.replace(other, registry_auth=b"")
 
 
 async def with_registry_auth(api: Api, spec: TaskSpec, auth: dict[str, Any] | None) -> TaskSpec:

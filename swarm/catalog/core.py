@@ -52,6 +52,7 @@ HANDLERS: dict[type[Any], Handler] = {
     commands.RemoveNode: nodes.apply_remove_node,
     commands.PassVerdict: nodes.apply_verdict,
     commands.Submit: tasks.apply_submit,
+    commands.SubmitMany: tasks.apply_submit_many,
     commands.StopTask: tasks.apply_stop,
     commands.RemoveTask: tasks.apply_remove,
     commands.SetReason: tasks.apply_reason,
@@ -100,7 +101,8 @@ class Catalog:
             self._requests.remember(entry, state.last_time_utc, value, rejected)
         events = tuple(turn.events)
         self._events.add(events)
-        return Applied(entry.index, rejected, value, events, frozenset(turn.nodes), frozenset(turn.tasks))
+        touched = (frozenset(turn.nodes), frozenset(turn.tasks))
+        return Applied(entry.index, rejected, value, events, *touched, refused=tuple(turn.refused))
 
     def _run(self, handler: Handler, command_class: type[Any] | None, entry: Entry, turn: Turn) -> Rejected | str:
         assert command_class is not None

@@ -1,4 +1,4 @@
-"""Commands about tasks: submit, stop, remove, and the reason shown while one waits.
+"""Commands about tasks: submit (one or many), stop, remove, and the reason shown while one waits.
 
 Pure: no I/O, no clock, no randomness of its own.
 """
@@ -11,8 +11,8 @@ from swarm.catalog import lifecycle
 from swarm.catalog.checks import clipped, conflict, invalid, is_plain_id, not_found, spec_fault
 from swarm.catalog.state import State
 from swarm.catalog.turn import Turn
-from swarm.model.command import RemoveTask, SetReason, StopTask, Submit
-from swarm.model.outcome import Rejected
+from swarm.model.command import RemoveTask, SetReason, StopTask, Submit, SubmitMany
+from swarm.model.outcome import Rejected, refused_text
 from swarm.model.phase import Desired
 from swarm.model.task import Task
 
@@ -48,6 +48,16 @@ def apply_submit(state: State, command: Submit, turn: Turn) -> Result:
     turn.touch_task(command.task_id)
     turn.tell("task.submitted", f"task {spec.name} submitted ({spec.image})", command.task_id, name=spec.name, image=spec.image)
     return command.task_id
+
+
+def apply_submit_many(state: State, command: SubmitMany, turn: Turn) -> Result:
+    """Each by itself. The value names the refused ones (see `model.outcome.refused_text`): it is kept with the request id, so
+    it is short, and a repetition says the same."""
+    for number, submit in enumerate(command.submits):
+        result = apply_submit(state, submit, turn)
+        if isinstance(result, Rejected):
+            turn.refused.append((number, result))
+    return refused_text(turn.refused)
 
 
 def apply_stop(state: State, command: StopTask, turn: Turn) -> Result:

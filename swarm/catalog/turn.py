@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from swarm.model.entry import Entry
 from swarm.model.ids import NodeId, TaskId
-from swarm.model.outcome import Event
+from swarm.model.outcome import Event, Rejected
 
 
 class Turn:
     """What a handler knows of the entry, and collects while applying it."""
 
-    __slots__ = ("counters", "events", "index", "nodes", "tasks", "term", "time_utc")
+    __slots__ = ("counters", "events", "index", "nodes", "refused", "tasks", "term", "time_utc")
 
     def __init__(self, entry: Entry, time_utc: float, counters: dict[str, int]) -> None:
         self.index = entry.index
@@ -26,6 +26,8 @@ class Turn:
         self.events: list[Event] = []
         self.nodes: dict[NodeId, None] = {}
         self.tasks: dict[TaskId, None] = {}
+        self.refused: list[tuple[int, Rejected]] = []
+        """Items of a batch that were refused, by number."""
 
     def tell(self, kind: str, text: str, *subjects: str, **fields: str | int) -> None:
         """Emit one event."""

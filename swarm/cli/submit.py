@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from swarm.cli.asking import StillWaiting, TaskFailed, clean, client, connected, print_json, printing, writing
-from swarm.client.client import Client, task_path
+from swarm.client.client import Answer, Client, task_path
 from swarm.errors import Conflict, NotFound, UsageError
 
 UNTOLD_S = 0.5
@@ -64,7 +64,7 @@ def option_values(function: Any) -> Any:
 @click.option("--volume-elsewhere", is_flag=True, help="Allow it to start without its data when that node is dead.")
 @click.option("--init", is_flag=True, help="Run an init process in the container.")
 @click.option("--registry-auth", is_flag=True, help="Send the credentials of your Docker configuration, sealed.")
-@click.option("--file", "-f", "path", default="", metavar="PATH", help="A task file; options given too win over it.")
+@click.option("--file", "-f", "path", default="", metavar="PATH", help="A task file, of one task or many; options win over it.")
 @click.option("--detach", "-d", is_flag=True, help="Do not wait until it runs.")
 @click.option("--timeout", "timeout_s", type=float, default=30.0, show_default=True,
               help="Give waiting up after so many seconds without progress; 0: never. The task stays submitted.")  # fmt: skip
@@ -77,23 +77,23 @@ def submit(
 ) -> None:  # fmt: skip
     """Run a container of IMAGE somewhere in the cluster, with COMMAND if given, and wait until it runs.
 
-    A task runs until it is stopped; with --restart no it is a job, which ends.
+    A task runs until it is stopped; with --restart no it is a job, which ends. A FILE may hold many tasks.
     """
-    document = collect(image, command, path, options)
+    documents = collect(image, command, path, options)
+    if len(documents) > 1:
+        submit_several(documents, registry_auth, detach, timeout_s, output, request_id, client(socket_path, address))
+        return
+    document = documents[0][0]
     check(document)
-    body: dict[str, Any] = {"task": document}
-    if registry_auth:
-        from swarm.cli.docker_auth import registry_auth as auth_of
-
-        body["registry_auth"] = auth_of(document["image"])
     with client(socket_path, address) as node:
         try:
-            found = node.write("POST", "/v1/tasks", body, request_id=request_id).content
+            answer = node.write("POST", "/v1/tasks", body_of(document, registry_auth), request_id=request_id)
         except Conflict as error:
             show_first(error)
             raise
+        found = answer.content
         if not detach:
-            found = wait_until_running(node, found, timeout_s)
+            found = wait_unless_elsewhere(node, answer, timeout_s)
     if output == "json":
         print_json(found)
     elif detach:
@@ -102,27 +102,68 @@ def submit(
         print(outcome_line(found))
 
 
-def collect(image: str | None, command: tuple[str, ...], path: str, options: dict[str, Any]) -> dict[str, Any]:
-    """One document of file and options. Lists add to the file's, single values replace them."""
-    from swarm.cli.task_file import env_item, read_env_file, read_task_file
+def submit_several(
+    documents: list[tuple[dict[str, Any], str]], registry_auth: bool, detach: bool, timeout_s: float, output: str,
+    request_id: str, asked: Client,
+) -> None:  # fmt: skip
+    """A file of several tasks; see `submit_many`."""
+    from swarm.cli.submit_many import check_all, raise_if_refused, report, submit_all, wait_for_all
 
-    document: dict[str, Any] = read_task_file(path) if path else {}
+    check_all(documents)
+    with asked as node:
+        rows = submit_all(node, [body_of(document, registry_auth) for document, _ in documents], request_id)
+        report(rows, output, detach=detach)
+        taken = [row["id"] for row in rows if row["outcome"] != "refused"]
+        if taken and not detach:
+            said = wait_for_all(node, taken, timeout_s)
+            if output != "json":
+                print(said)
+    raise_if_refused(rows)
+
+
+def body_of(document: dict[str, Any], registry_auth: bool) -> dict[str, Any]:
+    """What the API takes for one task."""
+    if not registry_auth:
+        return {"task": document}
+    from swarm.cli.docker_auth import registry_auth as auth_of
+
+    return {"task": document, "registry_auth": auth_of(document["image"])}
+
+
+def collect(
+    image: str | None, command: tuple[str, ...], path: str, options: dict[str, Any]
+) -> list[tuple[dict[str, Any], str]]:
+    """Each document of the file, with its place there, and the options in all of them. Lists add to the file's, single values
+    replace them."""
+    from swarm.cli.task_file import env_item, read_env_file, read_task_files
+
+    documents = read_task_files(path) if path else [({}, "")]
+    if len(documents) > 1 and (image is not None or options["name"]):
+        raise UsageError(f"{path} has {len(documents)} tasks", cause="an image or name on the command line would be that of all",
+                         hint="write them into the file")  # fmt: skip
+    options["env"] = [item for each in options.pop("env_file") for item in read_env_file(each)] + [
+        item for each in options["env"] for item in env_item(each)
+    ]
+    options["label"] = [each if "=" in each else f"{each}=" for each in options["label"]]
+    for document, _ in documents:
+        add_options(document, dict(options))
+        if image is not None:
+            document["image"] = image
+        if command:
+            document["command"] = list(command)
+    return documents
+
+
+def add_options(document: dict[str, Any], options: dict[str, Any]) -> None:
+    """In place."""
     lists = {"publish": "ports", "volume": "volumes", "mount": "mounts", "constraint": "constraints", "preference": "preferences"}
     for option, field in lists.items():
         add_to_list(document, field, list(options.pop(option)))
-    env = [item for each in options.pop("env_file") for item in read_env_file(each)]
-    env += [item for each in options.pop("env") for item in env_item(each)]
-    add_to_pairs(document, "env", env)
-    add_to_pairs(document, "labels", [each if "=" in each else f"{each}=" for each in options.pop("label")])
-    add_to_pairs(document, "generic", list(options.pop("generic")))
+    for option, field in (("env", "env"), ("label", "labels"), ("generic", "generic")):
+        add_to_pairs(document, field, list(options.pop(option)))
     for option, value in options.items():
         if value not in (None, False):
             document["stop_grace_s" if option == "stop_grace" else option] = value
-    if image is not None:
-        document["image"] = image
-    if command:
-        document["command"] = list(command)
-    return document
 
 
 def add_to_list(document: dict[str, Any], field: str, more: list[str]) -> None:
@@ -157,6 +198,17 @@ def show_first(error: Conflict) -> None:
 
         lines = [["the first:", *row(existing)]]
         print(" ".join(clean(cell) for cell in lines[0]), file=sys.stderr)
+
+
+def wait_unless_elsewhere(node: Client, answer: Answer, timeout_s: float) -> dict[str, Any]:
+    """As `wait_until_running`. Raises `StillWaiting` at once when the node asked cannot see what becomes of the task."""
+    found: dict[str, Any] = answer.content
+    if answer.status != 202:
+        return wait_until_running(node, found, timeout_s)
+    raise StillWaiting(
+        f"task '{found['name']}' was taken, and whether it runs cannot be seen from here", cause=found["reason"],
+        hint=f"ask another node: swarm task inspect {found['id']} --addr HOST",
+    )  # fmt: skip
 
 
 def wait_until_running(node: Client, found: dict[str, Any], timeout_s: float) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from swarm.consensus.effects import (
 )
 from swarm.consensus.messages import Heartbeat, HeartbeatReply, Message, decode_message_untrusted, encode_message
 from swarm.drivers.replica_apply import Applier, Changes, Machine
-from swarm.drivers.replica_forward import Forwarding, pack_command
+from swarm.drivers.replica_forward import Forwarding, pack_command, unless_rejected
 from swarm.drivers.replica_snapshots import CALL as SNAPSHOT_CALL
 from swarm.drivers.replica_snapshots import SnapshotReceiver, SnapshotSender
 from swarm.errors import BadMessage, Conflict, Unavailable
@@ -73,11 +73,12 @@ class Replica:
         on_role: Callable[[RoleChanged], None] | None = None,
         quorum_in_sight: Callable[[], bool] = lambda: False,
         held_back: Callable[[str, int, bytes], str] = lambda kind, version, payload: "",
+        name_of: Callable[[NodeId], str] = str,
     ) -> None:
         """`held_back` says why a packed command may not be written yet (members that do not know its kind). `learners` gives
         every admitted node (voters may be among them) from the catalog; it is asked after entries about nodes. `on_role`
         is told of every change of role, term or known leader. `quorum_in_sight`: whether so many voters are there, as far as
-        gossip sees, that a leader may soon be elected."""
+        gossip sees, that a leader may soon be elected. `name_of` gives a node's name for people."""
         self._clock = clock
         self._store = store
         self._peers = peers
@@ -89,7 +90,9 @@ class Replica:
         )
         self._applier = Applier(self._core, catalog, clock, snapshot_every=config.snapshot_every, wake=self._wake_up)
         self._applier.subscribe(self._maybe_set_learners)
-        self._forwarding = Forwarding(self, peers, clock, quorum_in_sight)
+        self._forwarding = Forwarding(
+            self, peers, clock, quorum_in_sight, others=lambda: [NodeId(each.node_id) for each in learners()], name_of=name_of
+        )
         self._inbox: deque[tuple[NodeId, Message]] = deque()
         self._batches: deque[Batch] = deque()
         self._queued = trio.Event()
@@ -211,7 +214,11 @@ class Replica:
 
     async def result_of(self, proposed: Proposed, timeout_s: float) -> Applied:
         """Wait until that entry is applied here. Raises the rejection's error, `Unavailable` (overwritten), `UnknownOutcome`."""
-        return unless_rejected(await self._applier.result_of(proposed, timeout_s))
+        return unless_rejected(await self.applied_by(proposed, timeout_s))
+
+    async def applied_by(self, proposed: Proposed, timeout_s: float) -> Applied:
+        """As `result_of`, but a rejection is a result like another."""
+        return await self._applier.result_of(proposed, timeout_s)
 
     async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float = 10.0) -> Applied:
         """Have a command committed, and applied here, whoever leads; retried under the same request id. Raises as `propose`."""
@@ -359,13 +366,6 @@ class Replica:
     def _maybe_set_learners(self, changes: Changes) -> None:
         if changes.restored or any(entry.kind == "found" or entry.kind.startswith("node.") for entry in changes.entries):
             self._core.set_learners(self._learners(), self._clock.now())
-
-
-def unless_rejected(applied: Applied) -> Applied:
-    """The result, or its rejection as an exception."""
-    if applied.outcome is not None:
-        raise applied.outcome.to_error()
-    return applied
 
 
 __all__ = ["Changes", "Machine", "Replica"]

@@ -19,7 +19,7 @@ import trio
 
 from swarm.drivers.calls import PendingCalls, error_of
 from swarm.drivers.link import Link, StreamsConfig, check_hello, close_now, first_frame, send_first
-from swarm.errors import BadMessage, PeerError, Unauthenticated, Unreachable
+from swarm.errors import BadMessage, NotSent, PeerError, Unauthenticated, Unreachable
 from swarm.model.ids import NodeId
 from swarm.model.node import Node
 from swarm.ports import PROTOCOL_PEER, Dialer, SecureStream
@@ -98,7 +98,7 @@ class Outgoing:
         call_id = calls.new()
         if not link.queue(Call(call_id, kind, int(timeout_s * 1000), payload), urgent=kind.startswith(URGENT)):
             calls.forget(call_id)
-            raise Unreachable(f"too much waits to be sent to {self.address}")
+            raise NotSent(f"too much waits to be sent to {self.address}")
         return await calls.wait(call_id)
 
     def wake(self) -> None:

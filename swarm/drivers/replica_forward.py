@@ -4,6 +4,8 @@ A node that leads proposes by itself. Any other sends the packed command to the 
 as the leader has appended it, and then waits for its *own* catalog to apply that index: so no question stays with a leader that
 died, and what a node acknowledged it can also show. Another term at that index means: not carried out, try again.
 
+A node that does not reach the leader has another one carry the request there (`replica_relay`), and takes the result from it.
+
 Promises kept here: every try of one request carries its request id, so it is applied once however often it is sent; `Unavailable`
 is raised only when no try can have been carried out; with no leader for 5 s a request fails at once instead of waiting; no
 request waits for a former leader's answer once another is known.
@@ -11,14 +13,15 @@ request waits for a former leader's answer once another is known.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import msgspec
 import trio
 
 from swarm.consensus.core import Consensus, Proposed
-from swarm.errors import OperatorError, Overloaded, PeerError, Unavailable, UnknownOutcome, Unreachable
+from swarm.drivers.replica_relay import Relay, RelayCall, with_names
+from swarm.errors import NotSent, OperatorError, Overloaded, PeerError, Unavailable, UnknownOutcome, Unreachable
 from swarm.model.command import COMMANDS, KIND_OF
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.outcome import Applied
@@ -33,6 +36,10 @@ RETRY_S = 0.1
 GIVEN_UP_S = 5.0
 """With no word of a leader for this long, and no majority of voters in sight, a request fails at once: there is no election
 that could soon succeed."""
+
+LEADERLESS_S = 1.5
+"""An election takes some 1.2 s; a node that hears of no leader for longer may be the only one that does not."""
+SILENT_S = 1.0
 
 
 class ProposeCall(msgspec.Struct, frozen=True, array_like=True):
@@ -69,6 +76,7 @@ class _Replica(Protocol):
     def now(self) -> float: ...
     def propose_packed(self, kind: str, version: int, payload: bytes, request_id: RequestId) -> Proposed: ...
     async def result_of(self, proposed: Proposed, timeout_s: float) -> Applied: ...
+    async def applied_by(self, proposed: Proposed, timeout_s: float) -> Applied: ...
 
 
 def pack_command(command: Any) -> tuple[str, int, bytes]:
@@ -81,9 +89,19 @@ class Forwarding:
     """Submits and barriers, on whichever node they are asked."""
 
     def __init__(
-        self, replica: _Replica, peers: Peers, clock: Clock, quorum_in_sight: Callable[[], bool] = lambda: False
+        self,
+        replica: _Replica,
+        peers: Peers,
+        clock: Clock,
+        quorum_in_sight: Callable[[], bool] = lambda: False,
+        *,
+        others: Callable[[], Iterable[NodeId]] = tuple,
+        name_of: Callable[[NodeId], str] = str,
     ) -> None:
+        """`others` are the nodes that may carry a request to the leader; `name_of` gives a node's name for people."""
         self._quorum_in_sight = quorum_in_sight
+        self._name_of = name_of
+        self._relay = Relay(peers, self._submit_for_another, others)
         self._replica = replica
         self._peers = peers
         self._clock = clock
@@ -96,6 +114,7 @@ class Forwarding:
         """Answer the calls of other nodes."""
         self._peers.on_call(PROPOSE_CALL, self._on_propose)
         self._peers.on_call(BARRIER_CALL, self._on_barrier)
+        self._relay.register()
 
     def on_role(self) -> None:
         """Role or leader changed: whoever waits for a leader looks again, and nobody waits for a former one."""
@@ -117,12 +136,14 @@ class Forwarding:
 
     async def submit(self, command: Any, request_id: RequestId, timeout_s: float) -> Applied:
         """See `Replica.submit`."""
-        packed = pack_command(command)
+        call = ProposeCall(*pack_command(command), request_id)
         deadline = self._clock.now() + timeout_s
         maybe_done: UnknownOutcome | None = None
         while True:
             try:
-                proposed = await self._propose_anywhere(ProposeCall(*packed, request_id), deadline)
+                if self._is_cut_off(call, tried=maybe_done is not None):
+                    return unless_rejected(await self._through_another(call, deadline))
+                proposed = await self._propose_anywhere(call, deadline)
                 return await self._replica.result_of(proposed, deadline - self._clock.now())
             except UnknownOutcome as error:
                 maybe_done = error
@@ -130,8 +151,36 @@ class Forwarding:
             except (Unavailable, Overloaded) as error:
                 failure = error
             if self._must_give_up(deadline) or (maybe_done is not None and request_id == ""):
-                raise maybe_done or failure
+                raise with_names(maybe_done or failure, self._name_of)
             await self._wait_for_change()
+
+    def _is_cut_off(self, call: ProposeCall, *, tried: bool) -> bool:
+        """Whether to go through another node: the leader is out of reach, silent, or none is known for longer than an election
+        takes. `tried`: an attempt has ended without an answer."""
+        leader_id = self._replica.core.leader_id
+        if call.request_id == "" or leader_id == self._replica.node_id:
+            return False
+        if leader_id == "":
+            return self._replica.leader_contact_age_s > LEADERLESS_S
+        silent = tried and self._peers.silent_s(leader_id) > SILENT_S
+        return silent or not self._peers.connected(leader_id)
+
+    async def _through_another(self, call: ProposeCall, deadline: float) -> Applied:
+        relayed = RelayCall(call.kind, call.version, call.payload, call.request_id)
+        left_s = max(0.01, deadline - self._clock.now())
+        return await self._relay.submit(
+            relayed, leader_id=self._replica.core.leader_id, me=self._replica.node_id, timeout_s=left_s
+        )
+
+    async def _submit_for_another(self, call: RelayCall, timeout_s: float) -> Applied:
+        """Straight to the leader, or not at all. A rejection is a result here, for the other node to raise."""
+        deadline = self._clock.now() + timeout_s
+        if self._replica.core.leader_id == "":
+            raise Unavailable("cannot carry the request on: no leader is known here either", hint="see `swarm status`")
+        proposed = await self._propose_anywhere(
+            ProposeCall(call.kind, call.version, call.payload, call.request_id), deadline
+        )
+        return await self._replica.applied_by(proposed, deadline - self._clock.now())
 
     async def _propose_anywhere(self, call: ProposeCall, deadline: float) -> Proposed:
         """Append it to the leader's log. Raises `Unavailable`, `Overloaded` (not carried out) or `UnknownOutcome`."""
@@ -144,6 +193,8 @@ class Forwarding:
         try:
             answer = await self._ask(leader_id, PROPOSE_CALL, encode(call), bound_s)
             reply = decode_untrusted(answer, ProposeReply, bytes_max=1024)
+        except NotSent as error:
+            raise Overloaded(f"cannot ask the leader {leader_id}: {error}", hint="try again in a moment") from error
         except PeerError as error:
             raise UnknownOutcome(
                 "the request may or may not have been carried out",
@@ -182,7 +233,8 @@ class Forwarding:
                 return await self._barrier_anywhere(deadline)
             except (Unavailable, PeerError) as error:
                 if self._must_give_up(deadline):
-                    raise Unavailable("cannot confirm the newest state: no leader answers", cause=str(error)) from error
+                    failure = Unavailable("cannot confirm the newest state: no leader answers", cause=str(error))
+                    raise with_names(failure, self._name_of) from error
             await self._wait_for_change()
 
     async def _barrier_anywhere(self, deadline: float) -> int:
@@ -192,3 +244,10 @@ class Forwarding:
         bound_s = max(0.01, min(CALL_TIMEOUT_S, deadline - self._clock.now()))
         answer = await self._ask(leader_id, BARRIER_CALL, b"", bound_s)
         return decode_untrusted(answer, BarrierReply, bytes_max=1024).index
+
+
+def unless_rejected(applied: Applied) -> Applied:
+    """The result, or its rejection as an exception."""
+    if applied.outcome is not None:
+        raise applied.outcome.to_error()
+    return applied

@@ -83,6 +83,12 @@ class Submit(msgspec.Struct, frozen=True, array_like=True):
     spec: TaskSpec
 
 
+class SubmitMany(msgspec.Struct, frozen=True, array_like=True):
+    """Several new tasks in one entry. Each is taken or refused by itself, as if it had an entry of its own."""
+
+    submits: tuple[Submit, ...]
+
+
 class StopTask(msgspec.Struct, frozen=True, array_like=True):
     """The user wants it stopped: desired STOPPED for the task and its assignments."""
 
@@ -204,6 +210,7 @@ COMMANDS: dict[str, tuple[int, type[Any]]] = {
     "node.remove": (1, RemoveNode),
     "node.verdict": (1, PassVerdict),
     "task.submit": (1, Submit),
+    "task.submit_many": (1, SubmitMany),
     "task.stop": (1, StopTask),
     "task.remove": (1, RemoveTask),
     "task.assign": (1, Assign),
@@ -219,8 +226,8 @@ COMMANDS: dict[str, tuple[int, type[Any]]] = {
 """Kind -> (newest known version, class). The one registry of what a payload can be."""
 
 KIND_OF: dict[type[Any], str] = {kind_class: kind for kind, (_, kind_class) in COMMANDS.items()}
-SCHEMA_KNOWN = 2
+SCHEMA_KNOWN = 3
 """Grows with each kind or version that is added. A node declares it through the log."""
-SCHEMA_SINCE: dict[tuple[str, int], int] = {("secret.rotate", 1): 2}
+SCHEMA_SINCE: dict[tuple[str, int], int] = {("secret.rotate", 1): 2, ("task.submit_many", 1): 3}
 """(kind, version) -> the schema that brought it; 1 where it is not named. A leader writes none that a member does not know.
 What only ever follows such an entry (`secret.ack`, `secret.advance`) is not held back again."""

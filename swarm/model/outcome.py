@@ -5,6 +5,7 @@ Promise: equal on every replica that applies the same log; callers turn a reject
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -27,6 +28,17 @@ class Rejected(msgspec.Struct, frozen=True, array_like=True):
         return _ERRORS.get(self.code, UsageError)(self.message, cause=self.cause, hint=self.hint)
 
 
+def refused_text(refused: Sequence[tuple[int, Rejected]]) -> str:
+    """Which items of a batch were refused, and with which code: `3:conflict 7:invalid`. Without the words, which are long."""
+    return " ".join(f"{number}:{rejected.code}" for number, rejected in refused)
+
+
+def refused_of_text(text: str) -> dict[int, str]:
+    """Number and code of each item that `refused_text` names."""
+    pairs = (each.split(":", 1) for each in text.split())
+    return {int(number): code for number, code in pairs}
+
+
 class Event(msgspec.Struct, frozen=True):
     """One thing the log says happened. All events of one entry share its index; streams resume after an index.
 
@@ -43,7 +55,11 @@ class Event(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """Result of one entry. `value` is the id the command made, if any; `repeated` says the request id had been applied before."""
+    """Result of one entry. `value` is the id the command made, if any; `repeated` says the request id had been applied before.
+
+    `refused` are the items of a batch that were refused, by number; a repetition has them in `value` only. `relayed_by` is the
+    node that carried the request to the leader for this one, whose own catalog then lags behind.
+    """
 
     index: int
     outcome: Rejected | None = None
@@ -52,6 +68,8 @@ class Applied:
     touched_nodes: frozenset[str] = frozenset()
     touched_tasks: frozenset[str] = frozenset()
     repeated: bool = False
+    refused: tuple[tuple[int, Rejected], ...] = ()
+    relayed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ class Daemon:
             learners=lambda: tuple(Voter(n.id, n.store_generation) for n in self.admitted.nodes().values()),
             on_role=self.on_role,
             quorum_in_sight=self.quorum_in_sight,
-            held_back=self.admitted.held_back,
+            held_back=self.admitted.held_back, name_of=self.name_of,
         )
 
     def make_gossip(self) -> Gossip:

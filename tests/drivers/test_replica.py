@@ -100,6 +100,7 @@ class World:
             clock=TrioClock(),
             learners=lambda: self.learners,
             quorum_in_sight=lambda: self.quorum_in_sight,
+            name_of=lambda node_id: f"n-{node_id[:1]}",
         )
         self.scopes[name] = await self.nursery.start(self._run, name)
 
@@ -388,3 +389,29 @@ async def test_a_stalled_disk_gives_the_lease_up(autojump_clock: trio.testing.Mo
         assert leader.role is not Role.LEADER
         assert (await world.leader()) is not leader
         world.stores[leader.node_id].gate.set()
+
+
+async def test_a_node_cut_off_from_the_leader_has_another_one_carry_its_request(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        cut_off, other = await world.others()
+        world.network.cuts |= {(leader.node_id, cut_off.node_id), (cut_off.node_id, leader.node_id)}
+        applied = await cut_off.submit(command("through b"), request_id=RequestId("through-b"))
+        assert applied.relayed_by == other.node_id
+        again = await cut_off.submit(command("through b"), request_id=RequestId("through-b"))
+        assert again.repeated
+        world.network.heal()
+        await settle(world, again.index)
+        assert all(tape.requests == ["through-b"] for name, tape in world.tapes.items())
+
+
+async def test_a_relay_that_does_not_reach_the_leader_either_is_the_last_hop(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        world.network.isolate(leader.node_id)
+        one = (await world.others())[0]
+        with pytest.raises(Unavailable) as refused:
+            await one.submit(command("x"), request_id=RequestId("to-nobody"), timeout_s=0.3)
+        assert not any(letter * 32 in f"{refused.value.message} {refused.value.cause} {refused.value.hint}" for letter in "abcd")

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swarm.cli.docker_auth import registry_auth, registry_of
-from swarm.cli.task_file import env_item, read_env_file, read_task_file
+from swarm.cli.task_file import env_item, read_env_file, read_task_files
 from swarm.errors import NotFound, OperatorError, UsageError
 from swarm.schema.tolerance import tolerance
 
@@ -18,6 +18,11 @@ def written(folder: Path, text: str | bytes) -> str:
     path = folder / "task.yml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return str(path)
+
+
+def read_task_file(path: str) -> dict[str, object]:
+    ((document, _),) = read_task_files(path)
+    return document
 
 
 def test_a_file_is_read_as_yaml_1_2(tmp_path: Path) -> None:
@@ -141,3 +146,23 @@ def test_status_says_in_words_who_may_fail(nodes: list[tuple[str, bool, bool]], 
     found = tolerance(nodes)
     assert text in found.text.replace("answer,", "answers,")
     assert found.quorum is (not text.startswith("1 of 3"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image: a\nname: one\n---\nimage: b\nname: two\n",
+        "- image: a\n  name: one\n- image: b\n  name: two\n",
+        '[{"image": "a", "name": "one"}, {"image": "b", "name": "two"}]',
+        '{"image": "a", "name": "one"}\n{"image": "b", "name": "two"}\n',
+    ],
+)
+def test_a_file_may_hold_many_tasks(tmp_path: Path, text: str) -> None:
+    documents = [document for document, _ in read_task_files(written(tmp_path, text))]
+    assert documents == [{"image": "a", "name": "one"}, {"image": "b", "name": "two"}]
+
+
+def test_a_mistake_among_many_is_named_with_its_document_and_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_task_files(written(tmp_path, "image: a\n---\nimage: b\ncpus: lots\n"))
+    assert "document 2, line 4" in caught.value.message and "cpus" in caught.value.message

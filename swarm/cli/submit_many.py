@@ -1,0 +1,126 @@
+"""`swarm task submit --file` with several tasks: checked whole, sent in batches, and waited for together.
+
+Nothing is sent before every document is known to be good. Each task is then taken or refused by itself. The request id of the
+whole names every batch and every task, so that the same file with the same id takes nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from swarm.cli.asking import StillWaiting, TaskFailed, clean, print_json
+from swarm.client.client import Client, new_request_id
+from swarm.errors import Conflict, OperatorError, UsageError
+from swarm.schema.document import build_spec, explain_at
+
+BATCH_ITEMS = 2_000
+BATCH_BYTES = 6 * 1024 * 1024
+ID_CHARS_MAX = 56
+LOOK_S = 1.0
+SHOWN_MAX = 10
+Item = dict[str, Any]
+
+
+def check_all(documents: list[tuple[dict[str, Any], str]]) -> None:
+    """The node's own check of every document, and of their names together. Raises `UsageError` with file and document."""
+    names: dict[str, str] = {}
+    for document, place in documents:
+        try:
+            if "image" not in document:
+                raise UsageError("no image is named", hint="add a field like image: redis:7")
+            spec = build_spec(document, name_default="")
+        except OperatorError as error:
+            raise explain_at(error, place) from None
+        first = names.setdefault(spec.name, place) if spec.name else place
+        if first != place:
+            raise UsageError(f"{place}: the name '{spec.name}' is given twice", cause=f"it is that of {first}")
+
+
+def batches_of(items: list[Item]) -> Iterator[list[Item]]:
+    """Runs of items that fit into one request each; the same for the same items."""
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        own = len(json.dumps(item))
+        if batch and (len(batch) >= BATCH_ITEMS or size + own > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += own
+    yield batch
+
+
+def submit_all(node: Client, items: list[Item], request_id: str) -> list[dict[str, Any]]:
+    """What became of each, in order. Raises `UnknownOutcome`, `Unavailable` or `Overloaded` with the id to go on with."""
+    whole = request_id or new_request_id()
+    if len(whole) > ID_CHARS_MAX:
+        raise UsageError("the request id is too long", cause=f"at most {ID_CHARS_MAX} characters for several tasks")
+    rows: list[dict[str, Any]] = []
+    for number, batch in enumerate(batches_of(items)):
+        try:
+            answer = node.write("POST", "/v1/tasks/batch", {"tasks": batch}, request_id=f"{whole}-{number}")
+        except OperatorError as error:
+            if error.exit_code in (6, 7, 8):
+                taken = f"{len(rows)} of {len(items)} tasks were submitted; " if rows else ""
+                error.hint = f"{taken}go on with the same file and the same id, nothing is taken twice: --request-id {whole}"
+            raise
+        rows += answer.content["tasks"]
+    return rows
+
+
+def report(rows: list[dict[str, Any]], output: str, *, detach: bool) -> None:
+    """The rows, where they are the command's answer; refused ones on standard error in any case."""
+    if output == "json":
+        print_json(rows)
+    elif detach:
+        for row in rows:
+            if row["outcome"] != "refused":
+                print(f"{row['name']} {row['id']}")
+    refused = [row for row in rows if row["outcome"] == "refused"]
+    for row in refused[:SHOWN_MAX]:
+        print(clean(f"refused: {row['name']}: {row['error']}: {row['cause']}"), file=sys.stderr)
+
+
+def raise_if_refused(rows: list[dict[str, Any]]) -> None:
+    """Raises `Conflict` when some were; the others stay submitted."""
+    refused = sum(row["outcome"] == "refused" for row in rows)
+    if refused:
+        raise Conflict(
+            f"{refused} of {len(rows)} tasks were refused; the others are submitted",
+            hint="correct those and submit them by themselves under a new request id",
+        )
+
+
+def wait_for_all(node: Client, ids: list[str], timeout_s: float) -> str:
+    """Until each runs or has ended; progress on standard error. The last word for people. Raises `TaskFailed` when some failed,
+    `StillWaiting` when nothing has changed for `timeout_s`."""
+    said, since = "", time.monotonic()
+    while True:
+        found = node.write("POST", "/v1/tasks/phases", {"ids": ids}, {"stale": 1}).content
+        counts = found["counts"]
+        now = ", ".join(f"{count} {phase}" for phase, count in sorted(counts.items()))
+        done = sum(counts.get(phase, 0) for phase in ("running", "succeeded"))
+        over = sum(counts.get(phase, 0) for phase in ("failed", "stopped", "lost", "gone"))
+        if done + over == len(ids):
+            break
+        if now != said:
+            said, since = now, time.monotonic()
+            print(f"{done} of {len(ids)} run: {now}", file=sys.stderr, flush=True)
+        if timeout_s and time.monotonic() - since > timeout_s:
+            raise StillWaiting(
+                f"{len(ids) - done - over} of {len(ids)} tasks do not run yet: {now}", cause=_example(found, "pending"),
+                hint="they stay submitted and run when they can; swarm task ls shows them",
+            )  # fmt: skip
+        time.sleep(LOOK_S)
+    if over:
+        raise TaskFailed(f"{over} of {len(ids)} tasks failed: {now}", cause=_example(found, "failed"), hint="swarm task ls")
+    return f"{len(ids)} tasks: {now}"
+
+
+def _example(found: dict[str, Any], phase: str) -> str:
+    rows = found["examples"].get(phase, [])
+    return f"{rows[0]['name']}: {rows[0]['reason']}" if rows and rows[0]["reason"] else ""

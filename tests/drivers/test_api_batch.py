@@ -1,0 +1,174 @@
+"""Batches: thousands of tasks in one request, each by itself, none twice; and what a node refuses when it has too much to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from swarm.api.batch import BATCHES_MAX, ITEMS_MAX, PART_ITEMS_MAX
+from swarm.api.calls import WRITES_MAX
+from swarm.client.client import Client
+from swarm.errors import Overloaded, Unavailable, UnknownOutcome, UsageError
+from swarm.model.ids import RequestId
+from swarm.model.outcome import Applied
+from tests.drivers.test_api_commands import shell
+from tests.drivers.test_api_server import asked, served
+from tests.fakes.node_face import MemoryFace
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "swarm.sock"
+
+
+def documents(count: int) -> list[dict[str, Any]]:
+    return [{"task": {"image": "testnet/redis:1", "name": f"web-{number}"}} for number in range(count)]
+
+
+def send(client: Client, tasks: list[dict[str, Any]], request_id: str = "b" * 32) -> Any:
+    return client.write("POST", "/v1/tasks/batch", {"tasks": tasks}, request_id=request_id)
+
+
+async def test_a_batch_is_a_few_entries_and_the_same_one_again_takes_nothing_twice(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        first = await asked(send, client, documents(3 * PART_ITEMS_MAX))
+        assert first.content["counts"] == {"submitted": 3 * PART_ITEMS_MAX}
+        assert [row["name"] for row in first.content["tasks"]] == [each["task"]["name"] for each in documents(3 * PART_ITEMS_MAX)]
+        assert len(face.submitted) == 3
+        assert {row["id"] for row in first.content["tasks"]} == set(face.catalog.tasks)
+        again = await asked(send, client, documents(3 * PART_ITEMS_MAX))
+        assert again.content["counts"] == {"repeated": 3 * PART_ITEMS_MAX}
+        assert len(face.catalog.tasks) == 3 * PART_ITEMS_MAX
+
+
+async def test_each_task_of_a_batch_is_taken_or_refused_by_itself(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        await asked(client.write, "POST", "/v1/tasks", {"task": {"image": "a", "name": "web-1"}})
+        for _ in range(2):
+            answer = await asked(send, client, documents(3))
+            outcomes = {row["name"]: row["outcome"] for row in answer.content["tasks"]}
+            assert outcomes["web-1"] == "refused" and answer.content["counts"]["refused"] == 1
+            refused = answer.content["tasks"][1]
+            assert refused["code"] == "conflict" and "web-1" in refused["error"]
+        assert len(face.catalog.tasks) == 3
+
+
+async def test_credentials_sealed_anew_do_not_make_a_repetition_another_batch(path: Path) -> None:
+    class Sealing(MemoryFace):
+        seals = 0
+
+        async def seal_registry_auth(self, auth: bytes) -> bytes:
+            self.seals += 1
+            return b"sealed %d" % self.seals
+
+    tasks = [{**each, "registry_auth": {"username": "u", "password": "p"}} for each in documents(3)]
+    async with served(path, Sealing()) as (face, _, client):
+        await asked(send, client, tasks)
+        again = await asked(send, client, tasks)
+        assert again.content["counts"] == {"repeated": 3}
+        assert isinstance(face, Sealing) and face.seals == 2, "equal credentials are sealed once in a batch"
+        other = await asked(send, client, [*documents(2), {"task": {"image": "other", "name": "web-2"}}])
+        assert [row["outcome"] for row in other.content["tasks"]] == ["repeated", "repeated", "refused"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        ([{"task": {"image": "a"}}, {"task": {"imagee": "a"}}], "task 1: unknown field 'imagee'"),
+        ([{"task": {"image": "a", "name": "x"}}, {"task": {"image": "a", "name": "x"}}], "task 1: the name 'x'"),
+        ([{"task": {"image": "a"}, "more": 1}], "task 0: unknown field 'more'"),
+        ([], "0 tasks"),
+        ([{}] * (ITEMS_MAX + 1), f"{ITEMS_MAX + 1} tasks"),
+        (["x"], "task 0"),
+    ],
+)
+async def test_a_malformed_task_is_named_and_nothing_of_the_batch_is_sent(path: Path, tasks: Any, said: str) -> None:
+    async with served(path) as (face, _, client):
+        with pytest.raises(UsageError) as refused:
+            await asked(send, client, tasks)
+        assert said in refused.value.message
+        assert face.submitted == []
+
+
+class Failing(MemoryFace):
+    """Fails the submits whose number is named, before or after they are carried out."""
+
+    unavailable: frozenset[int] = frozenset()
+    unanswered: frozenset[int] = frozenset()
+    count = 0
+
+    async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float) -> Applied:
+        number, self.count = self.count, self.count + 1
+        if number in self.unavailable:
+            raise Unavailable("no leader")
+        applied = await super().submit(command, request_id=request_id, timeout_s=timeout_s)
+        if number in self.unanswered:
+            raise UnknownOutcome("nobody knows")
+        return applied
+
+
+async def test_a_batch_that_went_through_in_part_has_an_unknown_outcome_and_is_completed_by_its_repetition(path: Path) -> None:
+    face = Failing()
+    face.unavailable, face.unanswered = frozenset({1}), frozenset({2})
+    async with served(path, face) as (_, _, client):
+        answer = await asked(send, client, documents(3 * PART_ITEMS_MAX))
+        assert face.count == 6, "the client repeats what it does not know"
+        assert answer.status == 200 and answer.content["counts"] == {"repeated": 128, "submitted": 64}
+        assert len(face.catalog.tasks) == 3 * PART_ITEMS_MAX
+
+
+async def test_a_batch_of_which_nothing_was_carried_out_is_unavailable(path: Path) -> None:
+    face = Failing()
+    face.unavailable = frozenset(range(100))
+    async with served(path, face) as (_, _, client):
+        with pytest.raises(Unavailable):
+            await asked(send, client, documents(2 * PART_ITEMS_MAX))
+        assert face.count == 2
+
+
+async def test_more_batches_or_writes_than_a_node_takes_are_refused_and_not_queued(path: Path) -> None:
+    async with served(path) as (face, api, client):
+        api.batches = BATCHES_MAX
+        with pytest.raises(Overloaded):
+            await asked(send, client, documents(1))
+        api.batches, api.writes = 0, WRITES_MAX
+        with pytest.raises(Overloaded):
+            await asked(client.write, "POST", "/v1/tasks", documents(1)[0])
+        assert (await asked(client.get, "/v1/tasks")).content == [], "reads go on"
+        assert face.submitted == []
+        api.writes = 0
+        await asked(send, client, documents(1))
+        assert (api.batches, api.writes) == (0, 0)
+
+
+async def test_a_file_of_many_tasks_is_submitted_and_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "many.yml").write_text("".join(f"---\nimage: redis:1\nname: web-{n}\n" for n in range(70)))
+    async with shell(tmp_path) as swarm:
+
+        async def run_all() -> None:
+            with trio.fail_after(20):
+                while len(swarm.face.catalog.tasks) < 70:
+                    await trio.sleep(0.01)
+            for task_id in list(swarm.face.catalog.tasks):
+                swarm.face.run_task(task_id)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_all)
+            said = await swarm.ok("task", "submit", "--label", "run=7", "--file", str(tmp_path / "many.yml"))
+        assert "70 tasks: 70 running" in said
+        assert {task.spec.labels for task in swarm.face.catalog.tasks.values()} == {(("run", "7"),)}
+        listed = await swarm("task", "submit", "-d", "--file", str(tmp_path / "many.yml"))
+        assert listed.code == 4 and "refused: web-0" in listed.err and "70 of 70 tasks were refused" in listed.err
+
+
+async def test_a_bad_document_is_named_before_anything_is_sent(tmp_path: Path) -> None:
+    many = [{"image": "redis:1"}, {"image": "redis:1", "cpus": "lots"}]
+    (tmp_path / "many.json").write_text(json.dumps(many))
+    async with shell(tmp_path) as swarm:
+        done = await swarm("task", "submit", "-d", "--file", str(tmp_path / "many.json"))
+        assert done.code == 2 and "document 2" in done.err and "cpus" in done.err
+        assert swarm.face.submitted == []
