@@ -123,6 +123,10 @@ class Client:
                 return self._once(method, _target(path, query), body, headers)
             except UnknownOutcome as error:
                 last = error
+            except (Unavailable, errors.Overloaded) as error:
+                if last is None:
+                    raise  # nothing was carried out; after a broken attempt nobody can say so
+                last = error
             except ssl.SSLCertVerificationError as error:
                 raise Unauthorized(f"{self.where} did not prove that it belongs to the cluster", cause=str(error)) from None
             except _BROKEN as error:

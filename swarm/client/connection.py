@@ -32,9 +32,11 @@ class UnixConnection(http.client.HTTPConnection):
         try:
             self.sock.connect(self.path)
         except PermissionError:
+            self.close()
             hint = "run it as root or as a member of the socket's group, or use --addr with an API token"
             raise Unauthorized(f"cannot use the daemon's socket {self.path}", cause="permission denied", hint=hint) from None
         except OSError as error:
+            self.close()
             cause = "no such socket" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
             hint = "is swarm up running on this host? --socket or SWARM_SOCKET names its socket, --addr another node"
             raise Unavailable(f"no daemon answers at {self.path}", cause=cause, hint=hint) from None

@@ -1,0 +1,73 @@
+"""What a client says of a write whose connection broke: that nothing was carried out only when nothing can have been."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from swarm.client import client as client_module
+from swarm.client.client import Client
+from swarm.errors import Unavailable, UnknownOutcome
+
+REFUSAL = json.dumps({"error": "no leader", "cause": "", "hint": "", "code": "unavailable"}).encode()
+Act = Callable[[socket.socket], None]
+
+
+def hang_up(connection: socket.socket) -> None:
+    """The request was read, and then the node died."""
+    connection.recv(65536)
+
+
+def refuse(connection: socket.socket) -> None:
+    connection.recv(65536)
+    head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: {len(REFUSAL)}\r\nConnection: close\r\n\r\n"
+    connection.sendall(head.encode() + REFUSAL)
+
+
+@contextmanager
+def node(path: Path, *acts: Act) -> Iterator[Client]:
+    """A daemon that treats its first connections so, and is gone after them."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            for act in acts:
+                connection, _ = listener.accept()
+                with connection:
+                    act(connection)
+            listener.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with Client(socket_path=str(path)) as client:
+            yield client
+        thread.join(timeout=5)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "PAUSES_S", (0.0, 0.0))
+
+
+def test_a_refusal_at_once_means_that_nothing_was_carried_out(tmp_path: Path) -> None:
+    with node(tmp_path / "s", refuse) as client, pytest.raises(Unavailable):
+        client.write("POST", "/v1/tasks", {"task": {}})
+
+
+@pytest.mark.parametrize("second", [refuse, hang_up])
+def test_after_a_broken_attempt_no_refusal_makes_the_outcome_certain(tmp_path: Path, second: Act) -> None:
+    with node(tmp_path / "s", hang_up, second) as client, pytest.raises(UnknownOutcome) as caught:
+        client.write("POST", "/v1/tasks", {"task": {}}, request_id="r1")
+    assert "--request-id r1" in caught.value.hint
+
+
+def test_a_node_that_is_not_there_carried_nothing_out(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        Client(socket_path=str(tmp_path / "none")).write("POST", "/v1/tasks", {"task": {}})
