@@ -8,7 +8,8 @@ import sys
 import time
 
 from testnet import demo, engine, images
-from testnet.bench import bench, membership
+from testnet.bench import bench, consensus, membership
+from testnet.bench.measuring import PAGE
 from testnet.cluster import Testnet
 from testnet.host import INSIDE_ENVIRONMENT, SWARM, SharedHost, tail
 from testnet.layout import TestnetError
@@ -43,10 +44,14 @@ def parser() -> argparse.ArgumentParser:
     measured.add_argument("--only", choices=BENCHES, help="one measurement, printed only")
     measured.add_argument("--runs", type=int, metavar="N", help="how often each is repeated")
     gossip = commands.add_parser("bench-membership", help="measure membership, simulated and real; writes its page")
-    gossip.add_argument("names", nargs="+", choices=[*membership.MEASUREMENTS, membership.PAGE], metavar="NAME")
+    gossip.add_argument("names", nargs="+", choices=[*membership.MEASUREMENTS, PAGE], metavar="NAME")
     gossip.add_argument("--runs", "--minutes", dest="runs", type=int, metavar="N",
                         help="how often each is repeated; for `load`: how many minutes each load lasts")  # fmt: skip
     gossip.add_argument("--print", dest="keep", action="store_false", help="print what was found, and write nothing")
+    agreed = commands.add_parser("bench-consensus", help="measure consensus beside etcd; writes its page")
+    agreed.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*consensus.MEASUREMENTS, PAGE])}; none: all")
+    agreed.add_argument("--runs", type=int, metavar="N", help="how often each is repeated")
+    agreed.add_argument("--print", dest="keep", action="store_false", help="print what was found, and write nothing")
     swarm = commands.add_parser("swarm", help="run `swarm ARGS` on a host")
     swarm.add_argument("host", type=int)
     swarm.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -100,6 +105,11 @@ def run(chosen: argparse.Namespace) -> int:
             return bench.run(only=chosen.only, runs=chosen.runs)
         case "bench-membership":
             return membership.run(chosen.names, runs=chosen.runs, keep=chosen.keep)
+        case "bench-consensus":
+            if strange := [name for name in chosen.names if name not in (*consensus.MEASUREMENTS, PAGE)]:
+                known = ", ".join([*consensus.MEASUREMENTS, PAGE])
+                raise TestnetError(f"nothing is called {', '.join(strange)}: choose of {known}")
+            return consensus.run(chosen.names, runs=chosen.runs, keep=chosen.keep)
         case "swarm":
             enter(Testnet.attach(), chosen.host, [str(SWARM), *chosen.arguments])
         case "exec":

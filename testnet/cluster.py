@@ -50,8 +50,10 @@ class Testnet:
         daemons: bool = True,
         together: bool = False,
         with_images: tuple[str, ...] = images.NAMES,
+        one_engine: bool = False,
     ) -> Self:
-        """Bring hosts up; on failure nothing is left. `together` founds by one equal line on every host."""
+        """Bring hosts up; on failure nothing is left. `together` founds by one equal line on every host. With
+        `one_engine` all hosts use that of the first: for many daemons that are to run no container."""
         if not 1 <= hosts <= HOSTS_MAX:
             raise TestnetError(f"cannot bring up {hosts} hosts: choose 1 to {HOSTS_MAX}")
         layout = default_layout(instance)
@@ -64,7 +66,7 @@ class Testnet:
             if engine == "shared":
                 shared.prepare(layout, hosts, with_images)
             else:
-                net.prepare_hosts(hosts, with_images)
+                net.prepare_hosts(hosts, with_images, one_engine=one_engine)
             if daemons:
                 net.start_cluster(together=together)
         except BaseException:
@@ -163,14 +165,16 @@ class Testnet:
 
     # Starting
 
-    def prepare_hosts(self, count: int, with_images: tuple[str, ...]) -> None:
+    def prepare_hosts(self, count: int, with_images: tuple[str, ...], *, one_engine: bool = False) -> None:
         """Make the network, boot every host and start every engine, with the images in it."""
         network.require_tools()
         store = golden.golden_store(with_images) if with_images else None
         state.save(self.layout, Record(engine="own", hosts={n: HostRecord(number=n) for n in range(1, count + 1)}))
         network.create_bridge(self.layout)
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-            list(pool.map(lambda number: self.first_boot(number, count, store, with_images), range(1, count + 1)))
+            own = range(1, 2 if one_engine else count + 1)
+            list(pool.map(lambda number: self.first_boot(number, count, store, with_images), own))
+            list(pool.map(lambda number: self.first_boot_on_the_first(number, count), range(own.stop, count + 1)))
 
     def first_boot(self, number: int, count: int, store: Path | None, with_images: tuple[str, ...]) -> None:
         host = self.host(number)
@@ -179,6 +183,13 @@ class Testnet:
             golden.seed(store, host.folder / "root")
         self.boot(number)
         images.load_missing(host.engine_url, with_images)
+
+    def first_boot_on_the_first(self, number: int, count: int) -> None:
+        """A host whose engine is the first host's."""
+        host = self.host(number)
+        host.prepare(count)
+        (host.folder / "docker.sock").symlink_to(self.engine(1).removeprefix("unix://"))
+        self.note(number, INIT, host.start_init())
 
     def boot(self, number: int) -> None:
         """Start PID 1 and the engine."""

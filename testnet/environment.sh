@@ -22,13 +22,15 @@ engine_version() {
     esac
 }
 
-# The releases of what membership is measured beside and under, as Debian has them.
+# The releases of what membership and consensus are measured beside and under, as Debian has them.
 peer_version() {
     case $1:$2 in
         bookworm:serf) echo '0.9.4*' ;;
         bookworm:stress-ng) echo '0.15.*' ;;
+        bookworm:etcd-server | bookworm:etcd-client) echo '3.4.23*' ;;
         trixie:serf) echo '0.10.1*' ;;
         trixie:stress-ng) echo '0.19.*' ;;
+        trixie:etcd-server | trixie:etcd-client) echo '3.5.16*' ;;
         *) return 1 ;;
     esac
 }
@@ -80,15 +82,23 @@ ensure_host_tools() {
         "run this with sudo, or use your own Docker: ./testnet/run up --engine shared"
 }
 
-# ensure_peers PROGRAM...: programs that only one measurement needs, named as their packages are.
+# ensure_peers PROGRAM[:PACKAGE]...: programs that only one measurement needs; most are named as their packages are.
 ensure_peers() {
-    local wanted=() program codename version
+    local wanted=() program package codename version
     codename=$(. /etc/os-release 2> /dev/null && echo "${VERSION_CODENAME:-}") || true
     for program in "$@"; do
-        command -v "$program" > /dev/null && continue
-        version=$(peer_version "$codename" "$program") && wanted+=("$program=$version") || wanted+=("$program")
+        package=${program#*:}
+        command -v "${program%%:*}" > /dev/null && continue
+        version=$(peer_version "$codename" "$package") && wanted+=("$package=$version") || wanted+=("$package")
     done
     [ ${#wanted[@]} -eq 0 ] || install_packages "this measurement needs programs that are missing" "${wanted[@]}"
+}
+
+# Debian starts a service of its own with the package: measurements start theirs, and want the disk to themselves.
+ensure_etcd() {
+    ! { command -v etcd && command -v etcdctl; } > /dev/null || return 0
+    ensure_peers etcd:etcd-server etcdctl:etcd-client
+    [ ! -d /run/systemd/system ] || systemctl disable --quiet --now etcd || true
 }
 
 ensure_image_tools() {

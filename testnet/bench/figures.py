@@ -62,25 +62,28 @@ def table(figures: list[Figures]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A bound on one figure: `found` is to be at most `bound`."""
+    """A bound on one figure: `found` is to be at most `bound`, or at least, where more is better."""
 
     what: str
     found: float
     bound: float
     unit: str
+    at_least: bool = False
 
     @property
     def met(self) -> bool:
         """What was not measured is not met."""
-        return self.found <= self.bound
+        return self.found >= self.bound if self.at_least else self.found <= self.bound
 
     def line(self) -> str:
         """Met or missed, and by how much."""
         if math.isnan(self.found):
             return f"- {self.what}: **not measured**."
         off = abs(self.found - self.bound)
-        verdict = f"met, {told(off)} {self.unit} below" if self.met else f"**missed by {told(off)} {self.unit}**"
-        return f"- {self.what}: {told(self.found)} {self.unit}, aim {told(self.bound)} {self.unit}: {verdict}."
+        side = "above" if self.at_least else "below"
+        verdict = f"met, {told(off)} {self.unit} {side}" if self.met else f"**missed by {told(off)} {self.unit}**"
+        least = "at least " if self.at_least else ""
+        return f"- {self.what}: {told(self.found)} {self.unit}, aim {least}{told(self.bound)} {self.unit}: {verdict}."
 
 
 @dataclass(slots=True)

@@ -5,21 +5,9 @@ Those of `SIMULATED` need neither root nor a testnet: `.venv/bin/python -m testn
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from testnet.bench import daemon_kill, gossip_rows, load, many_idle, membership_page, mutated_packets, pauses, power_cut
-from testnet.bench.figures import Section
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """`measure(runs)` finds a section; `runs` is how often each thing is repeated unless `--runs` says otherwise."""
-
-    measure: Callable[[int], Section]
-    runs: int
-
+from testnet.bench import daemon_kill, gossip_rows, load, many_idle, mutated_packets, pauses, power_cut
+from testnet.bench.measuring import Measurement, run_all
+from testnet.bench.membership_page import MEMBERSHIP
 
 SIMULATED: dict[str, Measurement] = {
     "convergence": Measurement(gossip_rows.convergence, 20),
@@ -43,20 +31,8 @@ REAL: dict[str, Measurement] = {
 }
 """With daemons on emulated hosts, as root."""
 MEASUREMENTS = SIMULATED | REAL
-PAGE = "page"
-"""In place of a name: write the page from the results there are."""
 
 
 def run(names: list[str], *, runs: int | None = None, keep: bool = True) -> int:
     """Measure these, in order, and `keep` each one's results as soon as it is over. A TestnetError says what could not be."""
-    for name in names:
-        if name == PAGE:
-            membership_page.PAGE.write_text(membership_page.render())
-            continue
-        measurement, began = MEASUREMENTS[name], time.monotonic()
-        section = measurement.measure(runs or measurement.runs)
-        command = f"./testnet/run bench-membership {name}" + (f" --runs {runs}" if runs else "")
-        if keep:
-            membership_page.record(name, section, command)
-        print(f"{section.markdown()}\n\nafter {time.monotonic() - began:.0f} s", flush=True)
-    return 0
+    return run_all(MEMBERSHIP, MEASUREMENTS, names, "bench-membership", runs=runs, keep=keep)

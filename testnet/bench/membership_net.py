@@ -26,11 +26,16 @@ STATUS_S_MAX = 10.0
 
 
 @contextmanager
-def membership_net(hosts: int, *, images: tuple[str, ...] = ()) -> Iterator[tuple[Testnet, float]]:
+def membership_net(
+    hosts: int, *, images: tuple[str, ...] = (), one_engine: bool = False
+) -> Iterator[tuple[Testnet, float]]:
     """A whole cluster at rest, founded by one equal line on every host; and how long that took, in seconds."""
     previous = signal.signal(signal.SIGTERM, _end)
     try:
-        with reserved_instance() as instance, Testnet.up(hosts, instance=instance, daemons=False, with_images=images) as net:
+        with (
+            reserved_instance() as instance,
+            Testnet.up(hosts, instance=instance, daemons=False, with_images=images, one_engine=one_engine) as net,
+        ):
             began = time.monotonic()
             net.new_token()
             for number in net.hosts:

@@ -42,6 +42,11 @@ def test_an_aim_says_whether_it_was_met_and_by_how_much() -> None:
     assert "**missed by 1.5 s**" in Aim("replaced", 7.5, 6.0, "s").line()
 
 
+def test_an_aim_for_at_least_so_much_is_missed_below_it() -> None:
+    assert "met, 100 submits/s above" in Aim("submits", 500.0, 400.0, "submits/s", at_least=True).line()
+    assert "aim at least 400 submits/s: **missed by 150 submits/s**" in Aim("x", 250.0, 400.0, "submits/s", at_least=True).line()
+
+
 def test_the_steps_stand_below_the_figures_they_explain() -> None:
     section = Section("Title", "How.", figures=[figures(1.0)], where=[Figures("a step", "ms", [0.5])], notes=["A note."])
     text = section.markdown()
