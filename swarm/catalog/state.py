@@ -50,13 +50,14 @@ class State:
         self.ports_taken: dict[NodeId, dict[tuple[str, int], tuple[str, ...]]] = {}
         self.moving: dict[TaskId, None] = {}
         self._pending: SortedDict = SortedDict()
-        self._pending_ids: tuple[TaskId, ...] | None = ()
+        self._pending_ids: list[TaskId] | None = []
 
     @property
     def pending(self) -> Sequence[TaskId]:
-        """Tasks that should run and have no assignment that could, in order of submission. O(waiting) after a change."""
+        """Tasks that should run and have no assignment that could, in order of submission. O(waiting) after a change that is no
+        submit. Good until the next entry."""
         if self._pending_ids is None:
-            self._pending_ids = tuple(self._pending.values())
+            self._pending_ids = list(self._pending.values())
         return self._pending_ids
 
     def node_named(self, name: str) -> Node | None:
@@ -117,9 +118,14 @@ class State:
             return
         if waits:
             self._pending[key] = task.id
+            is_last = self._pending.peekitem()[0] == key
         else:
             del self._pending[key]
-        self._pending_ids = None
+            is_last = False
+        if self._pending_ids is not None and is_last:
+            self._pending_ids.append(task.id)
+        else:
+            self._pending_ids = None
 
     # ---- assignments ------------------------------------------------------------------------------------------------------
 

@@ -3,8 +3,9 @@
 For each task, in order of submission (those to be replaced first): walk the index from the best node on, keep the first
 feasible ones, at most 16, score them, take the best, and count it as placed before the next task is looked at. A family of
 equal tasks for which nothing was found is not searched for again until some node gains room, or a second has passed (gossip
-may have changed its mind). What was proposed and is not yet applied stays reserved, so that the next plan, made a moment
-later, neither places it twice nor fills its room.
+may have changed its mind); until then its tasks are passed over by their ids, so that a long queue of them costs little. What was
+proposed and is not yet applied stays reserved, so that the next plan, made a moment later, neither places it twice nor fills its
+room.
 
 Promises: no plan overfills a node; planning twice proposes nothing twice.
 
@@ -65,6 +66,8 @@ class Planner:
         self._everything = True
         self._proposed: dict[TaskId, _Proposed] = {}
         self._hopeless: dict[tuple[object, ...], float] = {}
+        self._passed_over: set[TaskId] = set()
+        """Tasks of hopeless families. Never iterated."""
         self._refused_until: dict[TaskId, float] = {}
         self._resume = 0
         self._last_node = NodeId("")
@@ -79,6 +82,7 @@ class Planner:
     def look_again(self) -> None:
         """Observations changed: what found no place may find one now."""
         self._hopeless.clear()
+        self._passed_over.clear()
 
     def touch_everything(self) -> None:
         """Begin anew: after a snapshot, or at the start of a leadership."""
@@ -115,8 +119,11 @@ class Planner:
             if len(commands) >= limit or position - start >= EXAMINED_MAX:
                 self._resume = position
                 break
-            if pending[position] not in self._proposed:
-                self._try(view, wish_of(view.tasks[pending[position]]), commands, waiting)
+            task_id = pending[position]
+            if task_id in self._passed_over:
+                waiting.append(task_id)
+            elif task_id not in self._proposed:
+                self._try(view, wish_of(view.tasks[task_id]), commands, waiting)
         return Plan(tuple(commands), tuple(waiting), self._resume > 0 or start > 0)
 
     def _try(self, view: ClusterView, wish: Wish, commands: list[Assign], waiting: list[TaskId]) -> None:
@@ -131,6 +138,8 @@ class Planner:
                 self._hopeless[family] = view.now + HOPELESS_S
         if slot is None:
             waiting.append(wish.task_id)
+            if not wish.replaces:
+                self._passed_over.add(wish.task_id)
             return
         self._index.place(slot, wish.spec)
         self._last_node = slot.node.id
@@ -148,7 +157,7 @@ class Planner:
         node_ids: Iterable[NodeId] = self._touched
         if self._everything:
             node_ids = sorted({*view.nodes, *self._index.slots})
-            self._hopeless.clear()
+            self.look_again()
         by_node: dict[NodeId, list[TaskSpec]] = {}
         for proposed in self._proposed.values():
             by_node.setdefault(proposed.node_id, []).append(proposed.spec)
@@ -156,10 +165,13 @@ class Planner:
             node_ids = [*node_ids, *self._sampled_in_turn()]
         for node_id in node_ids:
             if self._index.refresh(view, node_id, by_node.get(node_id, ())):
-                self._hopeless.clear()
+                self.look_again()
         self._touched, self._everything = {}, False
         self._refused_until = {task_id: until for task_id, until in self._refused_until.items() if until > view.now}
-        self._hopeless = {family: until for family, until in self._hopeless.items() if until > view.now}
+        still_hopeless = {family: until for family, until in self._hopeless.items() if until > view.now}
+        if len(still_hopeless) < len(self._hopeless):
+            self._hopeless = still_hopeless
+            self._passed_over.clear()
 
     def _sampled_in_turn(self) -> list[NodeId]:
         node_ids = list(self._index.slots)

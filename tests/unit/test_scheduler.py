@@ -226,6 +226,34 @@ def test_what_found_no_place_is_placed_as_soon_as_a_node_has_room() -> None:
     assert places(planner.plan(world.view())) == ["n2"]
 
 
+def test_a_queue_without_a_place_holds_up_nobody_behind_it_and_goes_first_once_there_is_room() -> None:
+    world = make_world(count=1, cpu=100)
+    planner = Planner()
+    large = [world.log.submit(f"large-{number}", resources=Resources(500)) for number in range(3)]
+    assert [planner.plan(world.view()).waiting for _ in range(2)] == [tuple(large)] * 2
+    small = world.log.submit("small", resources=Resources(50))
+    made = planner.plan(world.view())
+    assert ([each.task_id for each in made.commands], made.waiting) == ([small], tuple(large))
+    bigger = replace(make_node("n2"), fingerprint=b"2" * 32)
+    world.log.must(Admit(bigger))
+    world.members[bigger.id] = replace(world.members[NodeId("id-n1")], node_id=bigger.id)
+    planner.touch([bigger.id])
+    assert [each.task_id for each in planner.plan(world.view()).commands] == large
+
+
+def test_what_found_no_place_is_looked_at_again_after_a_second_though_nobody_told_of_a_change() -> None:
+    world = make_world(count=2)
+    planner = Planner()
+    world.member("n2", status=MemberStatus.SUSPECT)
+    waiting = tuple(world.log.submit(f"t{number}", constraints=("node.name==n2",)) for number in range(2))
+    assert planner.plan(world.view()).waiting == waiting
+    world.member("n2", status=MemberStatus.ALIVE)
+    world.now += 0.5
+    assert planner.plan(world.view()).waiting == waiting
+    world.now += 1.0
+    assert places(planner.plan(world.view())) == ["n2", "n2"]
+
+
 def test_a_plan_stops_at_its_limit_and_says_there_is_more() -> None:
     world = make_world()
     for number in range(10):
