@@ -57,6 +57,12 @@ class Conflict(OperatorError):
     http_status = 409
 
 
+class HeldBack(Conflict):
+    """A member of the cluster runs a version that does not know what was to be written. No state changed; upgrade it first."""
+
+    code = "held_back"
+
+
 class Unauthorized(OperatorError):
     """The token is missing, wrong, or not good for this. No state changed."""
 

@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from swarm.api.calls import SUBMIT_S_MAX, Api, error_content, freshen, json_answer, read_body
 from swarm.api.lookup import current_assignment
-from swarm.api.tasks import default_name, request_id_of, same_task, task_id_of, with_registry_auth
+from swarm.api.tasks import default_name, request_id_of, task_id_of, with_registry_auth
 from swarm.errors import Conflict, OperatorError, Overloaded, Unavailable, UnknownOutcome, UsageError
 from swarm.model.command import Submit, SubmitMany
 from swarm.model.ids import RequestId, TaskId
@@ -194,7 +194,7 @@ def settle_failed(api: Api, part: Sequence[Item], error: OperatorError) -> None:
     """The entry was refused or its outcome is not known. Sealed credentials differ each time, and so then does a repetition."""
     for item in part:
         task = api.face.catalog.tasks.get(item.submit.task_id)
-        if isinstance(error, Conflict) and task is not None and same_task(task.spec, item.submit.spec):
+        if isinstance(error, Conflict) and task is not None and task.spec.asks_same(item.submit.spec):
             item.outcome = "repeated"
         else:
             undecided = isinstance(error, Unavailable | UnknownOutcome | Overloaded)

@@ -62,6 +62,7 @@ async def get_status(api: Api, request: Request) -> Response:
         "engine_detail": engine_detail,
         "problems": [
             *face.refusals(),
+            *face.queue_problems(),
             *_unheard(rows, unheard),
             *_problems(rows, may, consensus.stopped_at, engine.value, engine_detail),
         ],

@@ -17,9 +17,10 @@ from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
 from swarm.model.liveness import EngineState, MemberStatus, MemberView, StatusChange
 from swarm.model.node import Node
 from swarm.model.outcome import Applied, EventPage
+from swarm.model.queued import QueuedSubmit
 from swarm.model.resources import Resources
 from swarm.model.secret import Secrets
-from swarm.model.task import Task
+from swarm.model.task import Task, TaskSpec
 
 
 class ApiTokenRecord(Protocol):
@@ -169,6 +170,19 @@ class NodeFace(Protocol):
         The same request id again returns the first one's result. A rejection is raised (`Rejected.to_error`); raises also
         `Unavailable` (not carried out), `UnknownOutcome` (repeat with the same id) and `Overloaded`.
         """
+
+    def queued(self) -> Sequence[QueuedSubmit]:
+        """Tasks that this node keeps until there is a leader, and those it could not submit; oldest first."""
+
+    def queue_problems(self) -> list[str]:
+        """What an operator should know about them."""
+
+    async def queue(self, request_id: RequestId, task_id: TaskId, spec: TaskSpec, *, maybe_done: bool) -> QueuedSubmit:
+        """Keep a task on this node's disk until there is a leader. Durable when it returns; the same request again gives the
+        same record. Raises `Conflict`, `Overloaded` (full) or `Unavailable` (the disk refuses)."""
+
+    async def unqueue(self, reference: str) -> QueuedSubmit:
+        """Take one out, by name, id or request id. Raises `NotFound`."""
 
     async def freshen(self, timeout_s: float) -> float:
         """Bring the catalog here up to an index that a leader inside its lease named after this call began.

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from swarm.api import batch, cluster, events, nodes, secret, seen, tasks
+from swarm.api import batch, cluster, events, nodes, queue, secret, seen, tasks
 from swarm.api.calls import Api, Handler, endpoint, error_answer, json_answer
 from swarm.errors import OperatorError
 from swarm.schema.openapi import openapi_document
@@ -37,6 +37,8 @@ ROUTES = (
     Entrance("POST", "/v1/tasks/{ref}/stop", tasks.stop_task),
     Entrance("GET", "/v1/tasks/{ref}/explain", tasks.explain_task),
     Entrance("GET", "/v1/tasks/{ref}/logs", tasks.task_logs),
+    Entrance("GET", "/v1/queue", queue.list_queue),
+    Entrance("DELETE", "/v1/queue/{ref}", queue.remove_queued),
     Entrance("GET", "/v1/nodes", nodes.list_nodes),
     Entrance("GET", "/v1/nodes/{ref}", nodes.get_node),
     Entrance("PATCH", "/v1/nodes/{ref}", nodes.patch_node),

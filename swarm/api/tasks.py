@@ -20,12 +20,14 @@ from starlette.responses import Response
 from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, json_answer, read_body, read_json
 from swarm.api.face import LogChunk
 from swarm.api.lookup import current_assignment, find_task
+from swarm.api.queue import find_queued, keep, queued_row, waiting_rows
 from swarm.api.streamed import SSE, Streamed, sse
-from swarm.errors import Conflict, NotFound, OperatorError, PeerError, UsageError
+from swarm.errors import Conflict, NotFound, OperatorError, PeerError, Unavailable, UnknownOutcome, UsageError
 from swarm.model.command import RemoveTask, StopTask, Submit
 from swarm.model.ids import NodeId, RequestId, TaskId
 from swarm.model.outcome import Applied
 from swarm.model.phase import Desired
+from swarm.model.queued import QueuedSubmit
 from swarm.model.task import Task, TaskSpec
 from swarm.schema.document import build_spec
 from swarm.schema.request import check_fields, read_number, read_request_id
@@ -34,6 +36,8 @@ from swarm.schema.shapes import PENDING, Shape, task_detail, task_object, task_p
 EXPLAINED_MAX = 50
 """Tasks explained in one listing: an explanation costs the more the more nodes there are."""
 WAIT_S_MAX = 25.0
+QUEUE_TRY_S = 2.0
+"""A submit that may be queued looks for a leader for so long: an election takes 1.2 s."""
 AUTH_BYTES_MAX = 16 * 1024
 
 
@@ -74,12 +78,12 @@ async def list_tasks(api: Api, request: Request) -> Response:
         waits = not task.ended
         rows.append(shape_of(api, task, explain=waits and explained < EXPLAINED_MAX))
         explained += rows[-1]["phase"] == PENDING
-    return json_answer(rows, headers=headers)
+    return json_answer([*rows, *waiting_rows(api)], headers=headers)
 
 
 async def submit_task(api: Api, request: Request) -> Response:
     """POST /v1/tasks {task, registry_auth?}: 201 with the row; 200 when this request id had made it before; 202 when it was
-    submitted by way of another node and is not to be seen here yet."""
+    submitted by way of another node and is not to be seen here yet. With ?queue=1 also 202: kept here until there is a leader."""
     request_id = request_id_of(request)
     body = await read_json(request)
     check_fields(body, {"task": dict, "registry_auth": dict})
@@ -89,9 +93,14 @@ async def submit_task(api: Api, request: Request) -> Response:
     before = submitted_before(api, task_id, spec)
     if before is not None:
         return json_answer(before, status=200)
-    spec = await with_registry_auth(api, spec, body.get("registry_auth"))
+    command = Submit(task_id, await with_registry_auth(api, spec, body.get("registry_auth")))
+    queue = request.query_params.get("queue") in ("1", "true")
     try:
-        applied = await api.face.submit(Submit(task_id, spec), request_id=request_id, timeout_s=SUBMIT_S_MAX)
+        applied = await api.face.submit(command, request_id=request_id, timeout_s=QUEUE_TRY_S if queue else SUBMIT_S_MAX)
+    except (Unavailable, UnknownOutcome) as error:
+        if queue:
+            return await keep(api, command, request_id, maybe_done=isinstance(error, UnknownOutcome))
+        raise
     except Conflict as error:
         before = submitted_before(api, task_id, spec)
         if before is not None:
@@ -115,14 +124,9 @@ def submitted_before(api: Api, task_id: TaskId, spec: TaskSpec) -> Shape | None:
     task = api.face.catalog.tasks.get(task_id)
     if task is None:
         return None
-    if not same_task(task.spec, spec):
+    if not task.spec.asks_same(spec):
         raise Conflict("this request id was used for another task", hint="use a new Request-Id for each request")
     return shape_of(api, task, explain=False)
-
-
-def same_task(one: TaskSpec, other: TaskSpec) -> bool:
-    """Whether two specs ask for the same. Sealed credentials differ each time and are not compared."""
-    return msgspec.structs.replace(one, registry_auth=b"") == msgspec.structs.replace(other, registry_auth=b"")
 
 
 async def with_registry_auth(api: Api, spec: TaskSpec, auth: dict[str, Any] | None) -> TaskSpec:
@@ -154,7 +158,13 @@ async def get_task(api: Api, request: Request) -> Response:
     wait_s = read_number(request.query_params.get("wait_s", "0"), field="wait_s", low=0, high=WAIT_S_MAX)
     seen = request.headers.get("if-none-match", "")
     headers = await freshen(api, request)
-    task_id = find_task(api.face.catalog, request.path_params["ref"]).id
+    try:
+        task_id = find_task(api.face.catalog, request.path_params["ref"]).id
+    except NotFound:
+        queued = find_queued(api, request.path_params["ref"])
+        if queued is None:
+            raise
+        return json_answer(queued_detail(api, queued), headers=headers)
     deadline = trio.current_time() + wait_s
     while True:
         content, tag = detail_of(api, task_id)
@@ -166,6 +176,12 @@ async def get_task(api: Api, request: Request) -> Response:
         # Why a task waits also changes with gossip, which no index tells of: so look again each second.
         with trio.move_on_after(min(left_s, 1.0)):
             await api.face.wait_applied(api.face.consensus().applied_index + 1)
+
+
+def queued_detail(api: Api, record: QueuedSubmit) -> Shape:
+    """As of a task that has no history yet."""
+    task = Task(record.task_id, record.spec, Desired.RUNNING, 0, record.queued_utc)
+    return task_detail(task, None, api.face.catalog.nodes, "") | queued_row(api, record)
 
 
 def detail_of(api: Api, task_id: TaskId) -> tuple[bytes, str]:

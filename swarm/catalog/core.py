@@ -53,6 +53,7 @@ HANDLERS: dict[type[Any], Handler] = {
     commands.PassVerdict: nodes.apply_verdict,
     commands.Submit: tasks.apply_submit,
     commands.SubmitMany: tasks.apply_submit_many,
+    commands.SubmitQueued: tasks.apply_submit_queued,
     commands.StopTask: tasks.apply_stop,
     commands.RemoveTask: tasks.apply_remove,
     commands.SetReason: tasks.apply_reason,
@@ -93,7 +94,7 @@ class Catalog:
             earlier = self._requests.earlier(entry)
             if earlier is not None:
                 return Applied(entry.index, earlier[1], earlier[0], repeated=True)
-        turn = Turn(entry, state.last_time_utc, self.counters)
+        turn = Turn(entry, state.last_time_utc, self.counters, self._requests.known_since(state.last_time_utc))
         result = self._run(handler, command_class, entry, turn)
         rejected = result if isinstance(result, Rejected) else None
         value = "" if isinstance(result, Rejected) else result

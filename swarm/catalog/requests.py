@@ -66,6 +66,11 @@ class Requests:
         self._by_id[record.request_id] = record
         self._order.append(record)
 
+    def known_since(self, time_utc: float) -> float:
+        """Since when every request id is still known, at this moment of log time. Never too early."""
+        full = len(self._order) >= KEPT_MAX
+        return max(time_utc - KEPT_S, self._order[0].time_utc if full else time_utc - KEPT_S)
+
     def forget_old(self, time_utc: float) -> None:
         """Drop what is over age or over number at this moment of log time."""
         while self._order and (len(self._order) > KEPT_MAX or self._order[0].time_utc < time_utc - KEPT_S):

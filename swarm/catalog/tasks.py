@@ -11,7 +11,7 @@ from swarm.catalog import lifecycle
 from swarm.catalog.checks import clipped, conflict, invalid, is_plain_id, not_found, spec_fault
 from swarm.catalog.state import State
 from swarm.catalog.turn import Turn
-from swarm.model.command import RemoveTask, SetReason, StopTask, Submit, SubmitMany
+from swarm.model.command import RemoveTask, SetReason, StopTask, Submit, SubmitMany, SubmitQueued
 from swarm.model.outcome import Rejected, refused_text
 from swarm.model.phase import Desired
 from swarm.model.task import Task
@@ -48,6 +48,17 @@ def apply_submit(state: State, command: Submit, turn: Turn) -> Result:
     turn.touch_task(command.task_id)
     turn.tell("task.submitted", f"task {spec.name} submitted ({spec.image})", command.task_id, name=spec.name, image=spec.image)
     return command.task_id
+
+
+def apply_submit_queued(state: State, command: SubmitQueued, turn: Turn) -> Result:
+    """As a submit, while it is sure that its request id was not applied and forgotten."""
+    if not command.known_since_utc >= turn.known_since_utc:
+        return conflict(
+            f"cannot submit task {command.spec.name[:80]!r}",
+            "it waited for so long that the log may have forgotten whether its request was applied before",
+            "swarm task ls shows whether it is there; if not, submit it under a new request id",
+        )
+    return apply_submit(state, Submit(command.task_id, command.spec), turn)
 
 
 def apply_submit_many(state: State, command: SubmitMany, turn: Turn) -> Result:

@@ -8,6 +8,8 @@ Pure: no I/O, no clock, no randomness of its own.
 
 from __future__ import annotations
 
+import math
+
 from swarm.model.entry import Entry
 from swarm.model.ids import NodeId, TaskId
 from swarm.model.outcome import Event, Rejected
@@ -16,12 +18,16 @@ from swarm.model.outcome import Event, Rejected
 class Turn:
     """What a handler knows of the entry, and collects while applying it."""
 
-    __slots__ = ("counters", "events", "index", "nodes", "refused", "tasks", "term", "time_utc")
+    __slots__ = ("counters", "events", "index", "known_since_utc", "nodes", "refused", "tasks", "term", "time_utc")
 
-    def __init__(self, entry: Entry, time_utc: float, counters: dict[str, int]) -> None:
+    def __init__(
+        self, entry: Entry, time_utc: float, counters: dict[str, int], known_since_utc: float = -math.inf
+    ) -> None:
         self.index = entry.index
         self.term = entry.term
         self.time_utc = time_utc
+        self.known_since_utc = known_since_utc
+        """Every request id applied since this moment of log time is remembered."""
         self.counters = counters
         self.events: list[Event] = []
         self.nodes: dict[NodeId, None] = {}

@@ -32,6 +32,14 @@ task = LazyGroup(
         "logs": ("swarm.cli.logs", "logs", "What a task's container writes, from whichever node has it."),
         "stop": (_TASK, "stop", "Stop a task."),
         "rm": (_TASK, "rm", "Forget an ended task."),
+        "queue": ("swarm.cli.main", "queue", "Tasks that the node asked keeps until there is a leader."),
+    },
+)  # fmt: skip
+queue = LazyGroup(
+    "queue", help="List and remove tasks that were left with a node while there was no leader.",
+    lazy={
+        "ls": ("swarm.cli.queue", "ls", "List the tasks that the node asked keeps."),
+        "rm": ("swarm.cli.queue", "rm", "Remove tasks from the queue of the node asked."),
     },
 )  # fmt: skip
 node = LazyGroup(

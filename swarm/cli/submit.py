@@ -66,14 +66,15 @@ def option_values(function: Any) -> Any:
 @click.option("--registry-auth", is_flag=True, help="Send the credentials of your Docker configuration, sealed.")
 @click.option("--file", "-f", "path", default="", metavar="PATH", help="A task file, of one task or many; options win over it.")
 @click.option("--detach", "-d", is_flag=True, help="Do not wait until it runs.")
+@click.option("--queue", is_flag=True, help="Without a leader: leave it with the node asked, which submits it when there is one.")
 @click.option("--timeout", "timeout_s", type=float, default=30.0, show_default=True,
               help="Give waiting up after so many seconds without progress; 0: never. The task stays submitted.")  # fmt: skip
 @printing
 @writing
 @connected
 def submit(
-    image: str | None, command: tuple[str, ...], path: str, registry_auth: bool, detach: bool, timeout_s: float,
-    output: str, request_id: str, socket_path: str, address: str, **options: Any,
+    image: str | None, command: tuple[str, ...], path: str, registry_auth: bool, detach: bool, queue: bool,
+    timeout_s: float, output: str, request_id: str, socket_path: str, address: str, **options: Any,
 ) -> None:  # fmt: skip
     """Run a container of IMAGE somewhere in the cluster, with COMMAND if given, and wait until it runs.
 
@@ -81,23 +82,29 @@ def submit(
     """
     documents = collect(image, command, path, options)
     if len(documents) > 1:
+        if queue:
+            raise UsageError("several tasks cannot be queued", hint="submit them one by one, or again when there is a leader")
         submit_several(documents, registry_auth, detach, timeout_s, output, request_id, client(socket_path, address))
         return
     document = documents[0][0]
     check(document)
     with client(socket_path, address) as node:
         try:
-            answer = node.write("POST", "/v1/tasks", body_of(document, registry_auth), request_id=request_id)
+            body, query = body_of(document, registry_auth), {"queue": 1 if queue else None}
+            answer = node.write("POST", "/v1/tasks", body, query, request_id=request_id)
         except Conflict as error:
             show_first(error)
             raise
         found = answer.content
-        if not detach:
+        queued = found["phase"] == "queued"
+        if not detach and not queued:
             found = wait_unless_elsewhere(node, answer, timeout_s)
     if output == "json":
         print_json(found)
     elif detach:
         print(f"{found['name']} {found['id']}")
+    elif queued:
+        print(f"{found['name']} is queued: {found['reason']}; see it: swarm task queue ls; its request id: {found['request_id']}")
     else:
         print(outcome_line(found))
 

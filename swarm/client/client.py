@@ -30,7 +30,10 @@ _BROKEN = (OSError, http.client.HTTPException)
 
 _BY_CODE = {
     kind.code: kind
-    for kind in (errors.UsageError, NotFound, errors.Conflict, Unauthorized, Unavailable, UnknownOutcome, errors.Overloaded)
+    for kind in (
+        errors.UsageError, NotFound, errors.Conflict, errors.HeldBack, Unauthorized, Unavailable, UnknownOutcome,
+        errors.Overloaded,
+    )
 }
 
 
@@ -63,6 +66,11 @@ def task_path(reference: str, *more: str) -> str:
 def node_path(reference: str, *more: str) -> str:
     """`/v1/nodes/...` with the reference quoted."""
     return "/".join(("/v1/nodes", quote(reference, safe=""), *more))
+
+
+def queue_path(reference: str) -> str:
+    """`/v1/queue/...` with the reference quoted."""
+    return f"/v1/queue/{quote(reference, safe='')}"
 
 
 class Client:

@@ -38,7 +38,7 @@ from swarm.drivers.replica_apply import Applier, Changes, Machine
 from swarm.drivers.replica_forward import Forwarding, pack_command, unless_rejected
 from swarm.drivers.replica_snapshots import CALL as SNAPSHOT_CALL
 from swarm.drivers.replica_snapshots import SnapshotReceiver, SnapshotSender
-from swarm.errors import BadMessage, Conflict, Unavailable
+from swarm.errors import BadMessage, HeldBack, Unavailable
 from swarm.model.entry import Configuration, SnapshotMeta, Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.outcome import Applied
@@ -202,11 +202,11 @@ class Replica:
         return unless_rejected(await self._applier.result_of(proposed, timeout_s))
 
     def propose_packed(self, kind: str, version: int, payload: bytes, request_id: RequestId) -> Proposed:
-        """Append a packed command to the log, if this node leads. Raises `Unavailable`, `Overloaded` or `Conflict`."""
+        """Append a packed command to the log, if this node leads. Raises `Unavailable`, `Overloaded` or `HeldBack`."""
         if self.halted:
             raise Unavailable(f"cannot propose: {self.halted}", hint="upgrade this node")
         if reason := self._held_back(kind, version, payload):
-            raise Conflict(f"cannot write {kind} into the log", cause=reason, hint="upgrade swarm on them first")
+            raise HeldBack(f"cannot write {kind} into the log", cause=reason, hint="upgrade swarm on them first")
         now = self.now()
         proposed = self._core.propose(kind, version, payload, request_id, now, self._clock.utc())
         self._wake_up()

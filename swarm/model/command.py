@@ -89,6 +89,15 @@ class SubmitMany(msgspec.Struct, frozen=True, array_like=True):
     submits: tuple[Submit, ...]
 
 
+class SubmitQueued(msgspec.Struct, frozen=True, array_like=True):
+    """A new task that waited on a node for a leader. Refused also when request ids made since `known_since_utc` may have been
+    forgotten: whether it was applied before could not be said."""
+
+    task_id: TaskId
+    spec: TaskSpec
+    known_since_utc: float
+
+
 class StopTask(msgspec.Struct, frozen=True, array_like=True):
     """The user wants it stopped: desired STOPPED for the task and its assignments."""
 
@@ -211,6 +220,7 @@ COMMANDS: dict[str, tuple[int, type[Any]]] = {
     "node.verdict": (1, PassVerdict),
     "task.submit": (1, Submit),
     "task.submit_many": (1, SubmitMany),
+    "task.submit_queued": (1, SubmitQueued),
     "task.stop": (1, StopTask),
     "task.remove": (1, RemoveTask),
     "task.assign": (1, Assign),
@@ -228,6 +238,6 @@ COMMANDS: dict[str, tuple[int, type[Any]]] = {
 KIND_OF: dict[type[Any], str] = {kind_class: kind for kind, (_, kind_class) in COMMANDS.items()}
 SCHEMA_KNOWN = 3
 """Grows with each kind or version that is added. A node declares it through the log."""
-SCHEMA_SINCE: dict[tuple[str, int], int] = {("secret.rotate", 1): 2, ("task.submit_many", 1): 3}
+SCHEMA_SINCE: dict[tuple[str, int], int] = {("secret.rotate", 1): 2, ("task.submit_many", 1): 3, ("task.submit_queued", 1): 3}
 """(kind, version) -> the schema that brought it; 1 where it is not named. A leader writes none that a member does not know.
 What only ever follows such an entry (`secret.ack`, `secret.advance`) is not held back again."""

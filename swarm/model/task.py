@@ -94,6 +94,10 @@ class TaskSpec(msgspec.Struct, frozen=True, array_like=True):
     registry_auth: bytes = b""
     init: bool = False
 
+    def asks_same(self, other: TaskSpec) -> bool:
+        """Whether both ask for the same. Credentials are sealed anew each time and are not compared."""
+        return msgspec.structs.replace(self, registry_auth=b"") == msgspec.structs.replace(other, registry_auth=b"")
+
     @property
     def pins(self) -> bool:
         """Whether the data lives on the first node: a named volume or a writable bind mount, unless told otherwise."""

@@ -10,6 +10,7 @@
     ├─ logs              readers of this host's containers' output
     ├─ duties            the leader's controllers and scheduler
     ├─ declaring         this node's facts into the log
+    ├─ queue             submits left here while there was no leader
     ├─ api               Unix socket and HTTPS
     ├─ key_follower      the cluster's secret: follows its rotation
     ├─ rejoining         the way back after a rotation that was missed
@@ -38,6 +39,7 @@ from swarm.adapters.clock import SystemClock
 from swarm.adapters.connects import KernelConnects
 from swarm.adapters.identity import ClusterFile
 from swarm.adapters.memory_file import MemoryFile
+from swarm.adapters.queue_folder import QueueFolder
 from swarm.api.calls import Api
 from swarm.api.face import ApiListeners
 from swarm.api.server import Server
@@ -59,6 +61,7 @@ from swarm.drivers.round_trips import RoundTrips
 from swarm.drivers.runner import RunnerDriver
 from swarm.drivers.sampler import Sampler
 from swarm.drivers.streams import Streams
+from swarm.drivers.submit_queue import SubmitQueue
 from swarm.drivers.twins import Twins
 from swarm.drivers.view import ViewSource
 from swarm.errors import StartRefused, Unavailable
@@ -72,8 +75,8 @@ from swarm.model.node import Node
 from swarm.node.face import Face
 from swarm.node.keys import Keys
 from swarm.node.registry import RegistryCredentials
-from swarm.node.site import Site
-from swarm.ports import PROTOCOL_PEER, PROTOCOL_REJOIN, EngineError
+from swarm.node.site import Site, keep_engine_learned
+from swarm.ports import PROTOCOL_PEER, PROTOCOL_REJOIN
 from swarm.runner.config import RunnerConfig
 from swarm.runner.core import Runner
 from swarm.wire.address import parse_address
@@ -83,7 +86,6 @@ LOG = logging.getLogger("swarm.node")
 HELD_FILE = "held"
 API_GOODBYE_S = 0.1
 """For the answer to the request that asked for the stop."""
-ENGINE_LOOK_S = 15.0
 REFUSED_PAUSE_S = 10.0
 Stop = Literal["pause", "leave"]
 
@@ -141,6 +143,7 @@ class Daemon:
             press=self.gossip.observe_pressure,
         )
         self.log_source = LogSource(site.engine, self.clock)
+        self.queue = SubmitQueue(self.replica, self.catalog, QueueFolder(folder.path), self.clock, cluster_id=cluster.cluster_id)
         self.api = Api(self.make_face())
         desk.admit = self.admit
         self.twins = Twins(desk, site.port)
@@ -224,6 +227,7 @@ class Daemon:
             refusals=self.refusals,
             keys=self.keys,
             registry=self.registry,
+            queue=self.queue,
             stop=self.request_stop,
         )
 
@@ -267,7 +271,7 @@ class Daemon:
         """Everything counted since the start."""
         total: Counter[str] = Counter()
         parts = [self.replica.counters, self.streams.counters, self.site.port.counters, self.duties.counters]
-        parts += [self.rejoin_desk.counters, self.proofs.counters]
+        parts += [self.rejoin_desk.counters, self.proofs.counters, self.queue.counters]
         for counted in (self.gossip.drops(), *parts):
             total.update(counted)
         total.update(self.api.counters)
@@ -345,10 +349,11 @@ class Daemon:
         await nursery.start(self.declaring.run)
         await nursery.start(self.key_follower.run)
         nursery.start_soon(self.rejoining.run)
+        await nursery.start(self.queue.run)
         listeners = ApiListeners(site.config.socket, parse_address(site.config.api_listen), door.context)
         await nursery.start(Server(self.api, listeners).run)
         nursery.start_soon(self.save_members)
-        nursery.start_soon(self.learn_engine)
+        nursery.start_soon(keep_engine_learned, site, self.declaring.wake)
         nursery.start_soon(self.watch_signals)
         where = f"node {site.folder.node_id} at {site.facts.address}"
         LOG.info("%s is up: %s, cluster %s", site.folder.name, where, self.cluster.cluster_id)
@@ -379,17 +384,6 @@ class Daemon:
                 await self.keys.save_generation(me.generation)
                 if nodes and nodes != (self.site.folder.cluster or self.cluster).nodes:
                     await self.keys.save_nodes(nodes)
-
-    async def learn_engine(self) -> None:
-        """An engine that was down at the start, or was upgraded, is declared when it answers."""
-        while True:
-            await trio.sleep(ENGINE_LOOK_S)
-            try:
-                info = await self.site.engine.info()
-            except EngineError:
-                continue
-            if self.site.learn_engine(info):
-                self.declaring.wake()
 
     async def watch_signals(self) -> None:
         """The first SIGTERM or SIGINT announces a pause; a second one ends at once."""

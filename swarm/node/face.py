@@ -22,11 +22,14 @@ from swarm.drivers.consensus import Replica
 from swarm.drivers.logs import LogPlace, LogRelay
 from swarm.drivers.membership import Gossip
 from swarm.drivers.round_trips import RoundTripRow, RoundTrips
+from swarm.drivers.submit_queue import SubmitQueue
 from swarm.errors import PeerError, Unavailable
 from swarm.model.command import RotateSecret
 from swarm.model.ids import NodeId, RequestId, TaskId
 from swarm.model.liveness import EngineState, MemberStatus, MemberView, StatusChange
 from swarm.model.outcome import Applied, EventPage
+from swarm.model.queued import QueuedSubmit
+from swarm.model.task import TaskSpec
 from swarm.model.view import ClusterView
 from swarm.node.keys import Keys
 from swarm.node.registry import RegistryCredentials
@@ -55,8 +58,10 @@ class Face:
         refusals: Callable[[], list[str]],
         keys: Keys,
         registry: RegistryCredentials,
+        queue: SubmitQueue,
         stop: Callable[[Literal["pause", "leave"]], None],
     ) -> None:
+        self._queue = queue
         self._catalog = catalog
         self._replica = replica
         self._gossip = gossip
@@ -156,6 +161,18 @@ class Face:
             cause=may.missing,
             hint="bring one of the missing voters back; containers run on, and reads are answered from what was known last",
         )
+
+    def queued(self) -> Sequence[QueuedSubmit]:
+        return self._queue.records
+
+    def queue_problems(self) -> list[str]:
+        return self._queue.problems()
+
+    async def queue(self, request_id: RequestId, task_id: TaskId, spec: TaskSpec, *, maybe_done: bool) -> QueuedSubmit:
+        return await self._queue.put(request_id, task_id, spec, maybe_done=maybe_done)
+
+    async def unqueue(self, reference: str) -> QueuedSubmit:
+        return await self._queue.remove(reference)
 
     async def freshen(self, timeout_s: float) -> float:
         with trio.move_on_after(timeout_s):

@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import random
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,7 @@ LOG = logging.getLogger("swarm.node")
 TASKS_MAX = 500
 """Containers on one host: beyond this the engine's own lists and the kernel's bridges become slow."""
 BOOT_FILE = "boot"
+ENGINE_LOOK_S = 15.0
 
 
 @dataclass(slots=True)
@@ -103,6 +105,18 @@ async def open_site(config: NodeConfig) -> Site:
     if info is not None:
         site.learn_engine(info)
     return site
+
+
+async def keep_engine_learned(site: Site, on_change: Callable[[], None]) -> None:
+    """An engine that was down at the start, or was upgraded, is declared when it answers. Runs for ever."""
+    while True:
+        await trio.sleep(ENGINE_LOOK_S)
+        try:
+            info = await site.engine.info()
+        except EngineError:
+            continue
+        if site.learn_engine(info):
+            on_change()
 
 
 async def _ask_engine(engine: DockerEngine, config: NodeConfig, *, must_answer: bool) -> EngineInfo | None:

@@ -385,3 +385,26 @@ def test_a_locked_folder_is_not_reset(tmp_path: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         done = Shell(tmp_path / "none.sock", None).run(("reset", "--data", str(tmp_path), "--yes"))  # type: ignore[arg-type]
     assert done.code == 4 and "locked" in done.err
+
+
+async def test_without_a_leader_a_task_is_queued_listed_inspected_and_withdrawn(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm:
+        swarm.face.down, swarm.face.age_s = True, 9.0
+        refused = await swarm("task", "submit", "--name", "late", "redis:1")
+        assert refused.code == 6
+        said = await swarm.ok("task", "submit", "--queue", "--name", "late", "redis:1")
+        assert "late is queued" in said and "n1" in said
+        (row,) = json.loads(await swarm.ok("task", "ls", "-o", "json"))
+        assert (row["name"], row["phase"], row["node"]) == ("late", "queued", None)
+        assert json.loads(await swarm.ok("task", "inspect", "late", "-o", "json"))["phase"] == "queued"
+        assert row["request_id"] in await swarm.ok("task", "queue", "ls")
+        await swarm.ok("task", "queue", "rm", "late")
+        assert json.loads(await swarm.ok("task", "ls", "-o", "json")) == []
+        assert (await swarm("task", "queue", "rm", "late")).code == 3
+
+
+async def test_with_a_leader_queue_changes_nothing(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm:
+        swarm.face.act = lambda task_id: swarm.face.run_task(task_id)
+        assert "runs on n2" in await swarm.ok("task", "submit", "--queue", "--name", "now", "redis:1")
+        assert swarm.face.kept == []

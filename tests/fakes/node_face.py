@@ -15,13 +15,15 @@ import trio
 from swarm.api.face import ConsensusStatus, Explanation, LogChunk
 from swarm.catalog import Catalog
 from swarm.drivers.round_trips import Measured, RoundTripRow
-from swarm.errors import Unavailable
+from swarm.errors import NotFound, Unavailable
 from swarm.model.command import RotateSecret
-from swarm.model.ids import NodeId, RequestId, TaskId
+from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
 from swarm.model.liveness import EngineState, MemberStatus, MemberView, Sample, StatusChange
 from swarm.model.node import VerdictKind
 from swarm.model.outcome import Applied, EventPage
+from swarm.model.queued import QueuedSubmit
 from swarm.model.secret import Authority, SealedSecret
+from swarm.model.task import TaskSpec
 from tests.catalog_kit import Log, make_node
 
 
@@ -48,6 +50,7 @@ class MemoryFace:
         self.submitted: list[tuple[Any, str]] = []
         self.chunks: list[LogChunk] = []
         self.logs_go_on = False
+        self.kept: list[QueuedSubmit] = []
         self._authority = (fingerprint or hashlib.sha256(b"authority").digest(), authority_pem)
 
     @property
@@ -122,6 +125,24 @@ class MemoryFace:
         if applied.outcome is not None:
             raise applied.outcome.to_error()
         return applied
+
+    def queued(self) -> Sequence[QueuedSubmit]:
+        return tuple(self.kept)
+
+    def queue_problems(self) -> list[str]:
+        return [f"{each.spec.name} was not submitted" for each in self.kept if each.ended]
+
+    async def queue(self, request_id: RequestId, task_id: TaskId, spec: TaskSpec, *, maybe_done: bool) -> QueuedSubmit:
+        await trio.lowlevel.checkpoint()
+        self.kept.append(QueuedSubmit(ClusterId("c1"), request_id, task_id, spec, 1_000.0, maybe_done))
+        return self.kept[-1]
+
+    async def unqueue(self, reference: str) -> QueuedSubmit:
+        await trio.lowlevel.checkpoint()
+        for number, record in enumerate(self.kept):
+            if record.spec.name == reference:
+                return self.kept.pop(number)
+        raise NotFound(f"no task '{reference}' is queued on this node")
 
     def apply(self, command: Any, request_id: str = "") -> Applied:
         """One more entry."""
