@@ -53,6 +53,8 @@ class Api:
     writes: int = 0
     """Requests that change something, being answered now."""
     batches: int = 0
+    unqueued: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By request id: what was taken out of the queue last."""
 
 
 Handler = Callable[[Api, Request], Awaitable[Response]]

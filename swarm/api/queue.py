@@ -17,6 +17,8 @@ QUEUED = "queued"
 """Shown as the phase of a task that is not in the log yet."""
 NOT_SUBMITTED = "not submitted"
 """Shown as the phase of one that will not be: refused, or too old."""
+UNQUEUED_KEPT = 64
+"""Rows taken out whose request ids are remembered: this is not in the log, and an answer may be lost on its way."""
 
 
 def queued_row(api: Api, record: QueuedSubmit) -> Shape:
@@ -64,4 +66,12 @@ async def list_queue(api: Api, request: Request) -> Response:
 
 async def remove_queued(api: Api, request: Request) -> Response:
     """DELETE /v1/queue/{ref}: the row of what was taken out. With `maybe_done` an earlier attempt may have been carried out."""
-    return json_answer(queued_row(api, await api.face.unqueue(request.path_params["ref"])))
+    request_id = request.headers.get("request-id", "")
+    row = api.unqueued.get(request_id)
+    if row is None:
+        row = queued_row(api, await api.face.unqueue(request.path_params["ref"]))
+        if request_id:
+            api.unqueued[request_id] = row
+            while len(api.unqueued) > UNQUEUED_KEPT:
+                del api.unqueued[next(iter(api.unqueued))]
+    return json_answer(row)
