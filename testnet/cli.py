@@ -13,6 +13,7 @@ from testnet.bench.measuring import PAGE
 from testnet.cluster import Testnet
 from testnet.host import INSIDE_ENVIRONMENT, SWARM, SharedHost, tail
 from testnet.layout import TestnetError
+from testnet.soak import soak
 from testnet.state import DAEMON, ENGINE
 
 DESCRIPTION = "Emulated hosts on this machine, each with a Docker Engine and a swarm daemon of its own."
@@ -52,6 +53,11 @@ def parser() -> argparse.ArgumentParser:
     agreed.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*consensus.MEASUREMENTS, PAGE])}; none: all")
     agreed.add_argument("--runs", type=int, metavar="N", help="how often each is repeated")
     agreed.add_argument("--print", dest="keep", action="store_false", help="print what was found, and write nothing")
+    soak = commands.add_parser("soak", help="hosts in trouble under a stream of submits; then what is owed is checked")
+    soak.add_argument("--hosts", type=int, default=5, metavar="N")
+    soak.add_argument("--minutes", type=float, default=30.0, metavar="M")
+    soak.add_argument("--seed", type=int, default=1, metavar="S", help="of what breaks, and when")
+    soak.add_argument("--every", type=float, default=8.0, metavar="S", help="seconds between two faults, on average")
     swarm = commands.add_parser("swarm", help="run `swarm ARGS` on a host")
     swarm.add_argument("host", type=int)
     swarm.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -110,6 +116,8 @@ def run(chosen: argparse.Namespace) -> int:
                 known = ", ".join([*consensus.MEASUREMENTS, PAGE])
                 raise TestnetError(f"nothing is called {', '.join(strange)}: choose of {known}")
             return consensus.run(chosen.names, runs=chosen.runs, keep=chosen.keep)
+        case "soak":
+            return soak.run(hosts=chosen.hosts, minutes=chosen.minutes, seed=chosen.seed, every_s=chosen.every)
         case "swarm":
             enter(Testnet.attach(), chosen.host, [str(SWARM), *chosen.arguments])
         case "exec":

@@ -85,6 +85,8 @@ class Copy:
     hold_until: float = 0.0
     """The engine could not do something: nothing is asked of it for this copy before."""
     troubles: int = 0
+    wedged: int = 0
+    """How often in a row the engine could not start this container for a reason of its own. Past a few it is made anew."""
     streak: int = 0
     running_since: float = 0.0
     touched_at: float = 0.0

@@ -22,6 +22,8 @@ from swarm.runner.restart import exit_reason, judge_exit
 if TYPE_CHECKING:
     from swarm.runner.core import Runner
 
+_OF_THE_CONTAINER = frozenset({EngineTrouble.CONFLICT, EngineTrouble.OTHER})
+"""Nothing that was asked for is wrong: an engine that crashed in the middle of a start can start that container never again."""
 _PATIENT = frozenset({EngineTrouble.UNREACHABLE, EngineTrouble.NO_SPACE})
 _JITTER = 1.25
 
@@ -44,7 +46,7 @@ def note_result(runner: Runner, copy: Copy, operation: Operation, result: Contai
     if isinstance(result, EngineError):
         _note_trouble(runner, copy, operation, result)
         return
-    copy.troubles, copy.hold_until = 0, 0.0
+    copy.troubles, copy.hold_until, copy.wedged = 0, 0.0, 0
     if isinstance(operation, Remove):
         copy.container = None
     else:
@@ -150,6 +152,7 @@ def _note_trouble(runner: Runner, copy: Copy, operation: Operation, error: Engin
         copy.container = None
         return
     if starting and error.trouble not in _PATIENT and copy.wanted:
+        copy.wedged += error.trouble in _OF_THE_CONTAINER
         _fail(runner, copy, error.message)
         return
     if error.trouble is not EngineTrouble.UNREACHABLE:

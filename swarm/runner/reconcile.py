@@ -23,6 +23,7 @@ from swarm.runner.copies import BROKEN, Copy
 from swarm.runner.effects import Inspect, Operation, Remove, Run, Start, Stop
 
 SAME_START_S = 2.0
+WEDGED_MIN = 2
 """The same start, stamped by its event, by the engine's record and by our clock, differs by milliseconds on a quiet host."""
 
 
@@ -141,7 +142,7 @@ def _run(copy: Copy, look: Look) -> Step | None:
         assert container is not None
         known = copy.phase is Phase.RUNNING and abs(copy.started_utc - container.started_utc) <= SAME_START_S
         return None if known else MarkRunning()
-    if container is not None and container.status in BROKEN:
+    if container is not None and (container.status in BROKEN or copy.wedged >= WEDGED_MIN):
         return Do(Remove(container.container_id))
     exited = container is not None and container.status is ContainerStatus.EXITED
     if not copy.waiting and (exited or (container is None and copy.ran)):

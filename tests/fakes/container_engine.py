@@ -63,6 +63,8 @@ class Containers:
     paths: set[str] = field(default_factory=lambda: {"/"})
     ports: set[int] = field(default_factory=set)
     full: bool = False
+    wedged: set[str] = field(default_factory=set)
+    """Containers that cannot be started any more, for a reason of the engine's own."""
     boxes: dict[str, Box] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
     made: int = 0
@@ -116,6 +118,8 @@ class Containers:
             raise EngineError(EngineTrouble.NOT_FOUND, f"no such container: {container_id}")
         if box.status is ContainerStatus.RUNNING:
             return
+        if container_id in self.wedged:
+            raise EngineError(EngineTrouble.CONFLICT, f"task {container_id}: already exists")
         for port in box.plan.spec.ports if box.plan is not None else ():
             if port.host_port in self.ports:
                 raise EngineError(EngineTrouble.PORT_TAKEN, f"port {port.host_port} is already allocated")

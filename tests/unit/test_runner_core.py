@@ -417,6 +417,37 @@ def test_a_task_gives_up_after_its_attempts() -> None:
     assert bench.record(key).reason == "gave up after 2 restarts in a row: exited with code 3"
 
 
+@pytest.mark.parametrize("ran", [False, True])
+def test_a_container_that_the_engine_can_start_never_again_is_made_anew(ran: bool) -> None:
+    bench = Bench()
+    bench.run(1)
+    if not ran:
+        bench.containers.wedged.add("c1")
+    key = bench.assign()
+    bench.run(0.5)
+    box = bench.containers.of(key)
+    assert box is not None and box.container_id == "c1"
+    if ran:
+        bench.containers.wedged.add("c1")
+        bench.containers.end("c1", 1)
+    bench.run(10)
+    box = bench.containers.of(key)
+    assert box is not None and box.container_id == "c2" and box.status is ContainerStatus.RUNNING
+    assert bench.begun(Remove) == 1 and bench.record(key).phase is Phase.RUNNING
+
+
+def test_a_container_that_fails_for_what_was_asked_is_not_made_anew() -> None:
+    bench = Bench()
+    bench.run(1)
+    key = bench.assign(job(ports=(Port(80, 80),)))
+    bench.run(2)
+    bench.containers.end("c1", 1)
+    bench.containers.ports.add(80)
+    bench.run(60)
+    assert bench.begun(Start) > 3 and bench.begun(Remove) == 0
+    assert "port 80" in bench.record(key).reason
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
