@@ -147,6 +147,11 @@ class StoreFailure(SwarmError):
     the process stops, containers run on."""
 
 
+class StoreFull(SwarmError):
+    """The disk has no room for a write, found out before anything of it was synced. Nothing was written: the same write may be
+    tried again when there is room."""
+
+
 class UnknownEntry(SwarmError):
     """A log entry of a kind or schema version that this program does not know. Nothing was applied: apply stops there, the
     node says "upgrade me", and its containers run on."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from swarm.model.container import ContainerPlan, ContainerSeen, EngineEvent, EngineInfo, EngineTrouble
-from swarm.model.entry import Entry, HardState, SnapshotMeta
+from swarm.model.entry import Committed, Entry, HardState, SnapshotMeta
 from swarm.model.ids import ClusterId, NodeId
 
 
@@ -41,6 +41,8 @@ class Batch:
     snapshot_data: bytes | None = None
     """A snapshot replaces rows up to its index (and every row, when it was received from a leader and does not match)."""
     discard_log: bool = False
+    committed: Committed | None = None
+    """Known to be committed; names an entry of this batch or of an earlier one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Stored:
     entries: tuple[Entry, ...]
     snapshot: SnapshotMeta | None
     snapshot_data: bytes | None
+    committed: Committed = Committed()
+    """The newest that was written; never beyond what is held here."""
 
 
 class Store(Protocol):

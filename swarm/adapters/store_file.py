@@ -1,15 +1,21 @@
-"""The files around the store's database: the store generation beside it, and where damaged ones go.
+"""The files around the store's database: the store generation and the mark beside it, and where damaged ones go.
 
 The generation file is written whole beside its old version, synced, renamed over it, and its folder synced, so that it holds
 the old number or the new one and nothing else.
 
-Promise: the number never falls. A damaged generation file is an error for the operator, not a new beginning: a number given out
-twice would let a wiped disk vote in the old one's name.
+The mark says how many transactions were synced. It is written after each of them and left to the kernel: after a crash of the
+process it is exact, after a power cut it may be old, or not there at all, and then finds less.
+
+Promise: the generation never falls. A damaged generation file is an error for the operator, not a new beginning: a number given
+out twice would let a wiped disk vote in the old one's name.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,6 +25,9 @@ from swarm.wire.checksum import crc32c
 
 DATABASE = "log.db"
 GENERATION = "store.json"
+MARK = "log.mark"
+_MARK = struct.Struct(">QQI")
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class _Content(msgspec.Struct, frozen=True):
@@ -57,6 +66,45 @@ class GenerationFile:
             os.fsync(file.fileno())
         os.replace(staged, self._path)
         fsync_folder(self._folder)
+
+
+class MarkFile:
+    """`log.mark`: the newest transaction that was synced, in a store of one generation."""
+
+    def __init__(self, folder: Path, generation: int) -> None:
+        self._path = folder / MARK
+        self._generation = generation
+        self._file = -1
+
+    def read(self) -> int:
+        """0 when it says nothing of this generation: missing, torn by a power cut, or an older store's."""
+        try:
+            generation, sequence, checksum = _MARK.unpack(self._path.read_bytes())
+        except (FileNotFoundError, struct.error):
+            return 0
+        return sequence if (generation, checksum) == (self._generation, _mark_checksum(generation, sequence)) else 0
+
+    def write(self, sequence: int) -> None:
+        """In the kernel's hands when it returns. A disk without room is no reason to fail: there is no mark then."""
+        try:
+            if self._file < 0:
+                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.pwrite(self._file, _MARK.pack(self._generation, sequence, _mark_checksum(self._generation, sequence)), 0)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+
+    def close(self) -> None:
+        """Durable, where it was written at all and the disk still works."""
+        if self._file >= 0:
+            with suppress(OSError):
+                os.fdatasync(self._file)
+            os.close(self._file)
+            self._file = -1
+
+
+def _mark_checksum(generation: int, sequence: int) -> int:
+    return crc32c(struct.pack(">QQ", generation, sequence))
 
 
 def _checksum(generation: int) -> int:

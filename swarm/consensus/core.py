@@ -34,7 +34,7 @@ from swarm.consensus.messages import (
 )
 from swarm.consensus.state import State
 from swarm.errors import Overloaded, Unavailable, UsageError
-from swarm.model.entry import Configuration, Entry, SnapshotMeta, Voter
+from swarm.model.entry import Committed, Configuration, Entry, SnapshotMeta, Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.view import FollowerView
 from swarm.ports import Stored
@@ -170,7 +170,7 @@ class Consensus:
         """Everything to be done since the last call, in order: messages that need no disk, then the write."""
         if self._leadership is not None:
             self._leadership.replication.flush()
-        self._state.writes.flush(self._state.now)
+        self._state.writes.flush(self._state.now, self._state.committed)
         return self._state.outbox.take()
 
     # ---- time
@@ -287,6 +287,10 @@ class Consensus:
         its batches alone."""
         self._state.observe_now(now)
         self._state.writes.probed(last_write_completed)
+
+    def lazy_commit(self) -> Committed | None:
+        """The commit index, for a small write that the driver makes anyway; None when the disk has been given it."""
+        return self._state.writes.lazy_commit(self._state.committed())
 
     def on_applied(self, index: int, now: float) -> None:
         """The catalog has applied everything up to `index`."""

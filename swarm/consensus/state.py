@@ -19,7 +19,7 @@ from swarm.consensus.quorum import is_voter
 from swarm.consensus.writes import Writes
 from swarm.errors import Bug
 from swarm.machine import Outbox
-from swarm.model.entry import HardState, Voter
+from swarm.model.entry import Committed, HardState, Voter
 from swarm.model.ids import NodeId
 from swarm.ports import Stored
 
@@ -59,10 +59,18 @@ class State:
         if stored.snapshot is not None:
             assert stored.snapshot_data is not None, "a snapshot has data"
             self.outbox.emit(RestoreSnapshot(stored.snapshot, stored.snapshot_data))
+        if stored.committed.recovery_generation == recovery_generation:
+            self.commit(min(stored.committed.index, self.log.last_index))
 
     @property
     def hard_state(self) -> HardState:
         return HardState(self.recovery_generation, self.term, self.voted_for)
+
+    def committed(self) -> Committed:
+        """The commit index as it is written to the disk."""
+        term = self.log.term_at(self.commit_index)
+        assert term is not None, "the log holds what was committed last, or begins there"
+        return Committed(self.recovery_generation, self.commit_index, term)
 
     @property
     def is_voter(self) -> bool:

@@ -5,17 +5,22 @@ in order. Messages that promise durability (vote requests and grants, append ack
 and are dropped when the term has changed by then: what they promise was promised in a term that is over. A vote request promises
 too: it claims the log it names, and its term must never be campaigned for again with a shorter one after a crash.
 
-Promises kept here: nothing is claimed durable that a later truncation replaced; a message never leaves before its write.
+The commit index is written beside what is written anyway, so that a restarted node knows again what was committed before any
+leader speaks. It is never a reason to write, and may lag.
+
+Promises kept here: nothing is claimed durable that a later truncation replaced; a message never leaves before its write; a commit
+index goes to the disk only with, or after, the entries it names.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from swarm.consensus.effects import Effect, Persist, Send
 from swarm.consensus.log import Log
 from swarm.machine import Outbox
-from swarm.model.entry import HardState, SnapshotMeta
+from swarm.model.entry import Committed, HardState, SnapshotMeta
 from swarm.ports import Batch
 
 
@@ -46,6 +51,8 @@ class Writes:
         self._hard_state: HardState | None = None
         self._snapshot: tuple[SnapshotMeta, bytes] | None = None
         self._discard = False
+        self._told_commit = -1
+        """The commit index that was last given to the disk; -1 when what stands there must be replaced."""
         self.durable_index = log.last_index
         """Log entries up to here are on disk."""
         self.durable_hard_state = hard_state
@@ -83,7 +90,7 @@ class Writes:
         """Send this when everything changed so far is durable."""
         self._release.append(send)
 
-    def flush(self, now: float) -> None:
+    def flush(self, now: float, committed: Callable[[], Committed]) -> None:
         """Emit one batch with everything that changed, or nothing. Messages that need no new write wait for the newest one."""
         last_index = self._log.last_index
         if not (self._hard_state or self._truncate_from or self._snapshot or last_index >= self._unwritten_from):
@@ -100,6 +107,7 @@ class Writes:
             snapshot=meta,
             snapshot_data=data,
             discard_log=self._discard,
+            committed=self._news(committed()),
         )
         self._pending.append(_Pending(self._number, last_index, self._hard_state, self._release, now))
         self._outbox.emit(Persist(batch, tuple(self._release)))
@@ -108,6 +116,17 @@ class Writes:
         self._truncate_from = 0
         self._hard_state = self._snapshot = None
         self._discard = False
+
+    def _news(self, committed: Committed) -> Committed | None:
+        """The commit index, if the disk was not given it yet."""
+        if committed.index <= self._told_commit:
+            return None
+        self._told_commit = committed.index
+        return committed
+
+    def lazy_commit(self, committed: Committed) -> Committed | None:
+        """What a write that happens anyway may carry: only for entries that are durable already."""
+        return self._news(committed) if committed.index <= self.durable_index else None
 
     def _release_without_batch(self) -> None:
         if self._pending:

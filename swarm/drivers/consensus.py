@@ -333,6 +333,8 @@ class Replica:
                 self._batches.clear()
                 await self._store.write(batches)
                 self._core.on_persisted(batches[-1].number, self.now())
+            elif (committed := self._core.lazy_commit()) is not None:
+                await self._store.write((Batch(number=0, committed=committed),))
             else:
                 await self._store.probe()
             self._core.on_disk(self._clock.now(), self.now())

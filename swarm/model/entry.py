@@ -31,6 +31,15 @@ class HardState(msgspec.Struct, frozen=True, array_like=True):
     voted_for: str = ""
 
 
+class Committed(msgspec.Struct, frozen=True, array_like=True):
+    """An entry that is known to be committed, and with it everything before: written beside other things, so it may lag. It holds
+    under its recovery generation only: a recovery may give up what an earlier generation had committed elsewhere."""
+
+    recovery_generation: int = 0
+    index: int = 0
+    term: int = 0
+
+
 class Voter(msgspec.Struct, frozen=True, array_like=True):
     """A voter counts only under the store generation named here: a wiped disk comes back as somebody else."""
 

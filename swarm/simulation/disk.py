@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from swarm.model.entry import Entry, HardState, SnapshotMeta
+from swarm.model.entry import Committed, Entry, HardState, SnapshotMeta
 from swarm.ports import Batch, Stored
 from swarm.simulation.world import World
 
@@ -35,6 +35,7 @@ class Disk:
         self._entries: list[Entry] = []
         self._snapshot: SnapshotMeta | None = None
         self._snapshot_data: bytes | None = None
+        self._committed = Committed()
         self._queue: list[Batch] = []
         self._under_way: list[Batch] = []
         self._probe = False
@@ -50,7 +51,16 @@ class Disk:
 
     def stored(self) -> Stored:
         """What is durable now."""
-        return Stored(self.store_generation, self._hard_state, tuple(self._entries), self._snapshot, self._snapshot_data)
+        stored = Stored(
+            self.store_generation, self._hard_state, tuple(self._entries), self._snapshot, self._snapshot_data, self._committed
+        )
+        assert self._committed.index <= self._last_index(), "a commit index without its entries"
+        return stored
+
+    def _last_index(self) -> int:
+        if self._entries:
+            return self._entries[-1].index
+        return self._snapshot.index if self._snapshot else 0
 
     def submit(self, batch: Batch) -> None:
         """Queue one batch; batches become durable in order."""
@@ -87,6 +97,7 @@ class Disk:
         assert self._done is None, "a disk is swapped under a stopped daemon"
         self.store_generation += 1
         self._hard_state, self._entries, self._snapshot, self._snapshot_data = HardState(), [], None, None
+        self._committed = Committed()
 
     def install(self, batch: Batch) -> None:
         """Put something there before any daemon runs."""
@@ -113,7 +124,7 @@ class Disk:
         self._make_durable(batches)
         done = self._done
         assert done is not None, "a transaction completes for the daemon that began it"
-        done(batches[-1].number)
+        done(max(batch.number for batch in batches))
         if opened == self._opened:
             self._begin()
 
@@ -135,3 +146,5 @@ class Disk:
             self._entries = [entry for entry in self._entries if entry.index < first]
         if batch.entries:
             self._entries.extend(batch.entries)
+        if batch.committed is not None:
+            self._committed = batch.committed

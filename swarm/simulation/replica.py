@@ -31,6 +31,7 @@ from swarm.model.entry import Entry, SnapshotMeta, Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.node import Availability
 from swarm.model.outcome import Applied
+from swarm.ports import Batch
 from swarm.simulation.node import Daemon
 from swarm.simulation.streams import Reply
 from swarm.wire.checksum import crc32c
@@ -160,7 +161,11 @@ class Replica:
         self.core.on_disk(now, now)
 
     def _probe(self) -> None:
-        self.disk.probe()
+        committed = self.core.lazy_commit()
+        if committed is not None:
+            self.disk.submit(Batch(number=0, committed=committed))
+        else:
+            self.disk.probe()
         self.daemon.later(PROBE_EVERY_S, None, self._probe)
 
     # ---- applying

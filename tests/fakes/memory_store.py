@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import trio
 
 from swarm.errors import StoreFailure
-from swarm.model.entry import Entry, HardState, SnapshotMeta
+from swarm.model.entry import Committed, Entry, HardState, SnapshotMeta
 from swarm.ports import Batch, Stored
 
 
@@ -20,6 +20,7 @@ class MemoryStore:
         self._hard = HardState()
         self._snapshot: SnapshotMeta | None = None
         self._data: bytes | None = None
+        self._committed = Committed()
         self._failed = False
         self.fail_next = False
         self.gate: trio.Event | None = None
@@ -28,7 +29,7 @@ class MemoryStore:
     @property
     def durable(self) -> Stored:
         entries = tuple(self._entries[index] for index in sorted(self._entries))
-        return Stored(self._generation, self._hard, entries, self._snapshot, self._data)
+        return Stored(self._generation, self._hard, entries, self._snapshot, self._data, self._committed)
 
     async def write(self, batches: Sequence[Batch]) -> None:
         await trio.lowlevel.checkpoint()
@@ -52,6 +53,8 @@ class MemoryStore:
         self._entries.update((entry.index, entry) for entry in batch.entries)
         if batch.hard_state is not None:
             self._hard = batch.hard_state
+        if batch.committed is not None:
+            self._committed = batch.committed
 
     async def probe(self) -> None:
         await self.write(())
