@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from swarm.model.archived import Question
 from swarm.model.assignment import Assignment
 from swarm.model.command import RotateSecret
 from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
@@ -160,6 +161,10 @@ class NodeFace(Protocol):
 
     def events(self, since_index: int) -> EventPage:
         """The catalog's events after `since_index`, oldest first."""
+
+    async def past(self, question: Question) -> bytes:
+        """The answer to a question about the past, as JSON, from what this node has kept. Takes as long as a rebuild; bound it.
+        Raises `NotFound` (saying what is kept), `UsageError`, `Unavailable` (nothing is kept here) or `Overloaded`."""
 
     async def wait_applied(self, index: int) -> None:
         """Return once the applied index is at least `index`. May wait for ever: callers bound it."""

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from swarm.api import batch, cluster, events, nodes, queue, secret, seen, tasks
+from swarm.api import batch, cluster, events, history, nodes, queue, secret, seen, tasks
 from swarm.api.calls import Api, Handler, endpoint, error_answer, json_answer
 from swarm.errors import OperatorError
 from swarm.schema.openapi import openapi_document
@@ -51,6 +51,9 @@ ROUTES = (
     Entrance("GET", "/v1/counters", seen.get_counters),
     Entrance("GET", "/v1/status", cluster.get_status),
     Entrance("GET", "/v1/events", events.get_events),
+    Entrance("GET", "/v1/history", history.get_history),
+    Entrance("GET", "/v1/state", history.get_state),
+    Entrance("GET", "/v1/diff", history.get_diff),
     Entrance("GET", "/v1/tokens", cluster.list_tokens),
     Entrance("POST", "/v1/tokens", cluster.create_token),
     Entrance("DELETE", "/v1/tokens/{token_id}", cluster.revoke_token),

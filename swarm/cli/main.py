@@ -22,6 +22,7 @@ EXIT_INTERRUPTED = 130
 _TASK = "swarm.cli.task"
 _NODE = "swarm.cli.node"
 _CLUSTER = "swarm.cli.cluster"
+_HISTORY = "swarm.cli.history"
 
 task = LazyGroup(
     "task", help="Run, list, inspect, follow, stop and remove tasks.",
@@ -79,6 +80,9 @@ swarm = LazyGroup(
         "node": ("swarm.cli.main", "node", "List, inspect, drain, label and remove nodes."),
         "status": (_CLUSTER, "status", "Who leads, which nodes may fail now, and what is wrong."),
         "events": ("swarm.cli.events", "events", "What the cluster decided and the node asked sees; -f goes on."),
+        "history": (_HISTORY, "history", "Who did what when: of a task, or of everything."),
+        "state": (_HISTORY, "state", "Tasks and nodes as they were at a moment."),
+        "diff": (_HISTORY, "diff", "What changed between two moments."),
         "token": ("swarm.cli.main", "token", "Show or make join tokens and API tokens."),
         "secret": ("swarm.cli.main", "secret", "Rotate the cluster's secret, and see how far that is."),
         "down": ("swarm.cli.down", "down", "End this host's daemon; containers run on unless --drain."),

@@ -11,8 +11,11 @@ import click
 from swarm.errors import StartRefused, UsageError
 from swarm.model.ids import is_name
 from swarm.schema.node_config import API_PORT, DATA_DEFAULT, ENGINE_DEFAULT, PEER_PORT, SOCKET_DEFAULT, NodeConfig
+from swarm.schema.quantities import parse_size
 from swarm.schema.request import check_label
 from swarm.wire.address import format_address, parse_address
+
+HISTORY_BYTES_MIN = 4 * 1024 * 1024
 
 
 @click.command()
@@ -36,9 +39,13 @@ from swarm.wire.address import format_address, parse_address
 @click.option("--found", envvar="SWARM_FOUND", is_flag=True, show_envvar=True, help="Found a cluster although a token is given.")
 @click.option("--log-level", envvar="SWARM_LOG_LEVEL", default="info", show_envvar=True, show_default=True,
               type=click.Choice(["debug", "info", "warning", "error"]), help="How much is logged to standard error.")  # fmt: skip
+@click.option("--history-size", envvar="SWARM_HISTORY_SIZE", default="256M", show_envvar=True, show_default=True, metavar="SIZE",
+              help="What the kept history may take on disk; 0 keeps none.")  # fmt: skip
+@click.option("--history-days", envvar="SWARM_HISTORY_DAYS", default=30.0, show_envvar=True, show_default=True,
+              type=click.FloatRange(min=0.01), help="How old the kept history may become.")  # fmt: skip
 def up(
     peers: str, name: str, listen: str, api_listen: str, advertise: str, data: str, socket: str, engine: str,
-    labels: tuple[str, ...], token_file: str, found: bool, log_level: str,
+    labels: tuple[str, ...], token_file: str, found: bool, log_level: str, history_size: str, history_days: float,
 ) -> None:  # fmt: skip
     """Run this host's daemon, in the foreground.
 
@@ -59,6 +66,8 @@ def up(
         token=read_token(token_file),
         found=found,
         log_level=log_level,
+        history_bytes=checked_history_size(history_size),
+        history_days=history_days,
     )
     from swarm.node import run
 
@@ -78,6 +87,14 @@ def checked_name(name: str) -> str:
         hint = "use 1 to 63 of a-z 0-9 . _ - and start and end with a letter or digit"
         raise UsageError(f"{name!r} cannot name a node", hint=hint)
     return name
+
+
+def checked_history_size(text: str) -> int:
+    """Bytes: none, or enough for a few segments."""
+    size = parse_size(text, field="history-size")
+    if 0 < size < HISTORY_BYTES_MIN:
+        raise UsageError(f"a history of {text} is too small", hint="give 4M or more, or 0 for none")
+    return size
 
 
 def checked_engine(engine: str) -> str:

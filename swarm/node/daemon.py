@@ -4,6 +4,7 @@
     ├─ streams           verified connections between members
     ├─ proofs            where each member's packet counter stands
     ├─ replica           consensus, the store's writer, the catalog's applier
+    ├─ past              applied entries into the archive
     ├─ gossip            membership
     ├─ runner            this host's containers
     ├─ sampler           this host's load
@@ -74,6 +75,7 @@ from swarm.model.liveness import MemberStatus
 from swarm.model.node import Node
 from swarm.node.face import Face
 from swarm.node.keys import Keys
+from swarm.node.past import make_past
 from swarm.node.registry import RegistryCredentials
 from swarm.node.site import Site, keep_engine_learned
 from swarm.ports import PROTOCOL_PEER, PROTOCOL_REJOIN
@@ -114,6 +116,7 @@ class Daemon:
         self.keys = Keys(site, cluster)
         self.proofs = Proofs(self.streams, self.keys.sealer)
         self.replica = self.make_replica()
+        self.past = make_past(site, cluster, self.replica)
         self.registry = RegistryCredentials(folder, self.catalog, self.streams, self.admitted.nodes)
         self.key_follower = KeyFollower(
             self.keys, self.replica, self.catalog, self.streams, self.admitted.find, request_id=self.request_id
@@ -132,16 +135,11 @@ class Daemon:
         )
         self.departure = Departure(self.replica, self.catalog, self.gossip, request_id=self.request_id)
         self.sampler = Sampler(
-            site.host,
-            self.clock,
-            node_id=folder.node_id,
-            generation=folder.generation,
-            engine_state=lambda: self.runner.engine_state[0],
-            containers=lambda: self.runner.containers,
+            site.host, self.clock, node_id=folder.node_id, generation=folder.generation,
+            engine_state=lambda: self.runner.engine_state[0], containers=lambda: self.runner.containers,
             health=lambda: self.gossip.health_score,
-            publish=self.gossip.observe_sample,
-            press=self.gossip.observe_pressure,
-        )
+            publish=self.gossip.observe_sample, press=self.gossip.observe_pressure,
+        )  # fmt: skip
         self.log_source = LogSource(site.engine, self.clock)
         self.queue = SubmitQueue(self.replica, self.catalog, QueueFolder(folder.path), self.clock, cluster_id=cluster.cluster_id)
         self.api = Api(self.make_face())
@@ -228,6 +226,7 @@ class Daemon:
             keys=self.keys,
             registry=self.registry,
             queue=self.queue,
+            past=self.past.ask,
             stop=self.request_stop,
         )
 
@@ -271,7 +270,7 @@ class Daemon:
         """Everything counted since the start."""
         total: Counter[str] = Counter()
         parts = [self.replica.counters, self.streams.counters, self.site.port.counters, self.duties.counters]
-        parts += [self.rejoin_desk.counters, self.proofs.counters, self.queue.counters]
+        parts += [self.rejoin_desk.counters, self.proofs.counters, self.queue.counters, self.past.counters]
         for counted in (self.gossip.drops(), *parts):
             total.update(counted)
         total.update(self.api.counters)
@@ -340,6 +339,7 @@ class Daemon:
         await nursery.start(self.streams.run)
         await nursery.start(self.proofs.run)
         await nursery.start(self.replica.run)
+        await nursery.start(self.past.run)
         await nursery.start(self.gossip.run)
         await nursery.start(self.runner.run)
         await nursery.start(self.sampler.run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, cast
 
@@ -24,6 +24,7 @@ from swarm.drivers.membership import Gossip
 from swarm.drivers.round_trips import RoundTripRow, RoundTrips
 from swarm.drivers.submit_queue import SubmitQueue
 from swarm.errors import PeerError, Unavailable
+from swarm.model.archived import Question
 from swarm.model.command import RotateSecret
 from swarm.model.ids import NodeId, RequestId, TaskId
 from swarm.model.liveness import EngineState, MemberStatus, MemberView, StatusChange
@@ -59,6 +60,7 @@ class Face:
         keys: Keys,
         registry: RegistryCredentials,
         queue: SubmitQueue,
+        past: Callable[[Question], Awaitable[bytes]],
         stop: Callable[[Literal["pause", "leave"]], None],
     ) -> None:
         self._queue = queue
@@ -74,6 +76,7 @@ class Face:
         self._refusals = refusals
         self._keys = keys
         self._registry = registry
+        self._past = past
         self._stop = stop
 
     @property
@@ -132,6 +135,9 @@ class Face:
 
     def events(self, since_index: int) -> EventPage:
         return self._catalog.events(since_index)
+
+    async def past(self, question: Question) -> bytes:
+        return await self._past(question)
 
     async def wait_applied(self, index: int) -> None:
         await self._replica.wait_applied(index)

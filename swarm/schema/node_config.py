@@ -33,6 +33,10 @@ class NodeConfig:
     found: bool = False
     """Found a cluster although a token was given and there are neither peers nor data."""
     log_level: str = "info"
+    history_bytes: int = 256 * 1024 * 1024
+    """What the archive of applied entries may take on disk; 0 keeps none."""
+    history_days: float = 30.0
+    """How old they may become, by the log's time."""
 
     @property
     def socket_folder(self) -> str:

@@ -80,6 +80,9 @@ _ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
 }  # fmt: skip
 _QUERIES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", "/v1/events"): ("since", "tail", "task", "node", "members", "follow"),
+    ("GET", "/v1/history"): ("about", "since", "before", "limit"),
+    ("GET", "/v1/state"): ("at", "index", "about", "limit"),
+    ("GET", "/v1/diff"): ("from", "to", "limit"),
 }
 
 

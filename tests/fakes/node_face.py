@@ -16,6 +16,7 @@ from swarm.api.face import ConsensusStatus, Explanation, LogChunk
 from swarm.catalog import Catalog
 from swarm.drivers.round_trips import Measured, RoundTripRow
 from swarm.errors import NotFound, Unavailable
+from swarm.model.archived import Question
 from swarm.model.command import RotateSecret
 from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
 from swarm.model.liveness import EngineState, MemberStatus, MemberView, Sample, StatusChange
@@ -24,6 +25,7 @@ from swarm.model.outcome import Applied, EventPage
 from swarm.model.queued import QueuedSubmit
 from swarm.model.secret import Authority, SealedSecret
 from swarm.model.task import TaskSpec
+from tests.archive_kit import answer_from
 from tests.catalog_kit import Log, make_node
 
 
@@ -109,6 +111,10 @@ class MemoryFace:
 
     def events(self, since_index: int) -> EventPage:
         return self.catalog.events(since_index)
+
+    async def past(self, question: Question) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return answer_from(self.log.entries, question)
 
     async def wait_applied(self, index: int) -> None:
         while self.catalog.applied_index < index:

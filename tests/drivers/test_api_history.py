@@ -1,0 +1,83 @@
+"""The past over the API and on the command line: what people type, and what they see."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from swarm.api.lookup import find_task
+from swarm.model.command import StopTask
+from swarm.model.ids import TaskId
+from tests.drivers.test_api_commands import shell
+from tests.fakes.node_face import MemoryFace
+
+
+def lived(face: MemoryFace) -> TaskId:
+    """A task that is assigned to n2, and another one that waits: entries 2 to 4, a second apart."""
+    log = face.log
+    log.time_utc += 1
+    task_id = log.submit("web")
+    log.time_utc += 1
+    log.assign(task_id, "n2")
+    log.time_utc += 1
+    log.submit("db")
+    return task_id
+
+
+async def test_history_shows_who_did_what_when_and_goes_back_page_by_page(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm:
+        task_id = lived(swarm.face)
+        swarm.face.log.time_utc += 1
+        swarm.face.apply(StopTask(task_id, "enough"), "request-12345678")
+        said = await swarm.ok("history")
+        lines = said.splitlines()
+        assert lines[0].split() == ["INDEX", "TIME", "KIND", "BY", "WHAT", "REQUEST"]
+        assert "request-1234" in lines[-1] and "task web is to stop: enough" in said
+        found = json.loads(await swarm.ok("history", "web", "-o", "json"))
+        assert [row["kind"] for row in found["rows"]][:2] == ["task.submitted", "assignment.assigned"]
+        assert all("db" not in row["text"] for row in found["rows"])
+        page = await swarm("history", "--limit", "1")
+        assert "there is more: --before 5" in page.err
+        assert json.loads(await swarm.ok("history", "--before", "3", "-o", "json"))["rows"][-1]["index"] == 2
+
+
+async def test_state_shows_tasks_and_nodes_as_they_were(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm:
+        lived(swarm.face)
+        before = await swarm.ok("state", "--index", "2")
+        assert "web" in before and "pending" in before and "db" not in before
+        at = json.loads(await swarm.ok("state", "--at", "1970-01-01T00:16:42.5Z", "-o", "json"))
+        assert (at["index"], at["tasks"][0]["node"], at["tasks_total"]) == (3, "n2", 1)
+        assert [node["name"] for node in at["nodes"]] == ["n1", "n2", "n3"]
+        one = json.loads(await swarm.ok("state", "--index", "4", "--task", "db", "-o", "json"))
+        assert [task["name"] for task in one["tasks"]] == ["db"]
+
+
+async def test_a_state_that_cannot_be_shown_is_an_error_that_says_what_can(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm:
+        lived(swarm.face)
+        for arguments, code, words in (
+            (("--index", "99"), 3, "no index 99"),
+            (("--at", "1970-01-01T00:00:01Z"), 3, "nothing that old"),
+            (("--at", "soon"), 2, "cannot read the time"),
+            ((), 2, "which state"),
+            (("--at", "10:30", "--index", "3"), 2, "which state"),
+        ):
+            done = await swarm("state", *arguments)
+            assert (done.code, words in done.err) == (code, True), done
+        assert "oldest state that this node can show is index 1" in (await swarm("state", "--index", "99")).err
+
+
+async def test_diff_tells_added_moved_changed_and_removed_apart(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm:
+        task_id = lived(swarm.face)
+        log, catalog = swarm.face.log, swarm.face.catalog
+        moved = log.assign(task_id, "n3", replaces=catalog.tasks[task_id].assignment)
+        assert moved
+        said = await swarm.ok("diff", "3", "now")
+        assert "+ task db (pending)" in said and "> task web: n2 -> n3: " in said
+        back = await swarm.ok("diff", "now", "3")
+        assert "- task db" in back and "> task web: n3 -> n2" in back
+        assert "nothing changed" in await swarm.ok("diff", "3", "3")
+        swarm.face.log.must(StopTask(find_task(catalog, "db").id))
+        assert "~ task db: desired running -> stopped" in await swarm.ok("diff", "5")

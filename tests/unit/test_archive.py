@@ -1,0 +1,237 @@
+"""The archive: what is kept, what a crash, damage, a full disk and a recovery leave of it, and that its bounds hold."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from swarm.adapters import archive_file as files
+from swarm.adapters.past import Past
+from swarm.errors import NotFound, UsageError
+from swarm.model.archived import Archived, Moment, Question
+from swarm.model.command import RemoveTask, SetReason, StopTask, Submit
+from swarm.model.ids import TaskId
+from tests.archive_kit import CLUSTER, DAY_S, KeptLog
+from tests.catalog_kit import Log, make_spec
+
+
+def submit(kept: KeptLog, name: str, request_id: str = "") -> None:
+    kept.log.time_utc += 1
+    kept.apply(Submit(TaskId(f"task-{name}"), make_spec(name)), request_id or f"request-{name}")
+
+
+def filled(folder: Path, names: int, **bounds: float) -> KeptLog:
+    """So many submits, each written on its own."""
+    kept = KeptLog(folder, **bounds)  # type: ignore[arg-type]
+    for number in range(names):
+        submit(kept, f"n{number}")
+        kept.write()
+    return kept
+
+
+def newest_segment(folder: Path) -> Path:
+    return files.listed(folder, files.ENTRIES)[-1]
+
+
+def test_a_torn_tail_is_read_up_to_where_it_is_whole_and_written_again_after_a_start(tmp_path: Path) -> None:
+    kept = filled(tmp_path, 5)
+    whole = newest_segment(tmp_path).read_bytes()
+    last = list(files.blocks(newest_segment(tmp_path), CLUSTER))[-1]
+    for cut in (1, last.size // 2, last.size - 1):
+        newest_segment(tmp_path).write_bytes(whole[:-cut])
+        assert kept.past().newest == 5
+        kept.begin_anew()
+        kept.write(first=4)
+        assert kept.past().gaps() == []
+        assert kept.past().rebuild(6).digest() == kept.digests[6]
+        assert newest_segment(tmp_path).read_bytes() == whole
+
+
+@pytest.mark.parametrize("offset", range(0, 90, 7))
+def test_a_flipped_bit_makes_entries_missing_and_never_wrong(tmp_path: Path, offset: int) -> None:
+    kept = filled(tmp_path, 4)
+    kept.offer_base()
+    for path in tmp_path.iterdir():
+        data = bytearray(path.read_bytes())
+        data[offset % len(data)] ^= 0x10
+        path.write_bytes(data)
+    past = kept.past()
+    for index in range(1, 6):
+        try:
+            assert past.rebuild(index).digest() == kept.digests[index]
+        except NotFound as error:
+            assert "is not kept" in error.message
+
+
+def test_a_later_base_is_passed_over_when_it_is_damaged(tmp_path: Path) -> None:
+    kept = KeptLog(tmp_path)
+    for number in range(3):
+        submit(kept, f"n{number}")
+        kept.write()
+        kept.offer_base()
+    bases = files.listed(tmp_path, files.BASE)
+    assert len(bases) > 0
+    data = bytearray(bases[-1].read_bytes())
+    data[-3] ^= 1
+    bases[-1].write_bytes(data)
+    assert kept.past().rebuild(4).digest() == kept.digests[4]
+
+
+def test_size_is_bounded_and_what_is_left_can_be_shown(tmp_path: Path) -> None:
+    kept = KeptLog(tmp_path, bytes_max=40_000)
+    for number in range(600):
+        submit(kept, f"n{number}")
+        if number % 10 == 9:
+            kept.write()
+            kept.offer_base()
+            assert kept.size <= 40_000
+    past = kept.past()
+    oldest = past.kept()["oldest_state_index"]
+    assert past.kept()["first_index"] > 1 and 1 < oldest < kept.written
+    for index in (oldest, (oldest + kept.written) // 2, kept.written):
+        assert past.rebuild(index).digest() == kept.digests[index]
+    with pytest.raises(NotFound, match=r"is not kept") as refused:
+        past.rebuild(2)
+    assert f"index {oldest}" in refused.value.hint
+
+
+def test_age_is_bounded_by_the_time_of_the_log(tmp_path: Path) -> None:
+    kept = KeptLog(tmp_path, age_max_s=10 * DAY_S)
+    for _ in range(40):
+        kept.log.time_utc += DAY_S
+        kept.apply(SetReason(TaskId("none"), "x"))
+        kept.write()
+        kept.offer_base()
+    past = kept.past()
+    first = past.kept()["first_utc"]
+    assert 9 * DAY_S <= kept.log.time_utc - first <= 13 * DAY_S
+    assert past.rebuild(past.kept()["oldest_state_index"]).digest() == kept.digests[past.kept()["oldest_state_index"]]
+
+
+def test_a_gap_is_told_and_a_base_behind_it_shows_what_came_after(tmp_path: Path) -> None:
+    kept = filled(tmp_path, 4)
+    for name in ("a", "b", "c"):
+        submit(kept, name)
+    kept.written = len(kept.records)  # dropped: the daemon was away, and took a snapshot
+    kept.offer_base()
+    submit(kept, "d")
+    kept.write()
+    past = kept.past()
+    assert past.gaps() == [(6, 8)]
+    assert past.rebuild(5).digest() == kept.digests[5]
+    assert past.rebuild(9).digest() == kept.digests[9]
+    with pytest.raises(NotFound, match="not kept"):
+        past.rebuild(7)
+    with pytest.raises(NotFound, match="entries 6 to 8 are missing"):
+        past.index_of(Moment(utc=kept.log.entries[6].time_utc - 1.5))
+    assert past.index_of(Moment(utc=kept.log.entries[7].time_utc)) == 8
+
+
+def test_entries_that_a_recovered_cluster_does_not_have_are_cut_off(tmp_path: Path) -> None:
+    kept = filled(tmp_path, 6)
+    kept.offer_base()
+    recovered = Log()
+    for record in kept.records[:4]:
+        recovered.apply_entry(record.entry)
+    first = replace(recovered.entry(Submit(TaskId("task-new"), make_spec("new"))), recovery_generation=1, term=9)
+    applied = recovered.apply_entry(first)
+    kept.archive.write([Archived(first, applied.events)])
+    past = kept.past()
+    assert past.newest == 5 and past.gaps() == []
+    assert past.rebuild(5).digest() == recovered.catalog.digest()
+    assert past.rebuild(4).digest() == kept.digests[4]
+
+
+def test_files_of_another_cluster_are_not_read_and_go(tmp_path: Path) -> None:
+    kept = filled(tmp_path, 3)
+    assert Past(tmp_path, "other").newest == 0
+    kept.archive = type(kept.archive)(tmp_path, "other", bytes_max=1 << 20, age_max_s=DAY_S)
+    kept.archive.write([])
+    assert files.listed(tmp_path, files.ENTRIES) == []
+
+
+def test_a_full_disk_makes_the_archive_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptLog(tmp_path, bytes_max=40_000)
+    for number in range(400):
+        submit(kept, f"n{number}")
+        if number % 10 == 9:
+            kept.write()
+            kept.offer_base()
+    before = kept.size
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    submit(kept, "more")
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "blocks_of", full)
+        with pytest.raises(OSError, match="no space"):
+            kept.write()
+    assert kept.size <= 10_000 < before
+    kept.write()
+    kept.offer_base()
+    assert kept.past().rebuild(len(kept.records)).digest() == kept.digests[len(kept.records)]
+
+
+def rows(past: Past, **fields: object) -> list[dict[str, object]]:
+    found = past.history(Question("history", **fields))["rows"]  # type: ignore[arg-type]
+    assert isinstance(found, list)
+    return found
+
+
+def test_history_comes_in_pages_newest_last_and_each_row_once(tmp_path: Path) -> None:
+    kept = filled(tmp_path, 25)
+    past, before, pages = kept.past(), 0, []
+    while True:
+        found = past.history(Question("history", before=before, limit=7))
+        assert [row["index"] for row in found["rows"]] == sorted(row["index"] for row in found["rows"])
+        pages.append(found["rows"])
+        if not found["more"]:
+            break
+        before = found["rows"][0]["index"]
+    joined = [row["index"] for page in reversed(pages) for row in page]
+    assert joined == list(range(1, 27))
+    assert [row["index"] for row in rows(past, since=Moment(index=20), limit=100)] == list(range(21, 27))
+    assert rows(past, since=Moment(utc=kept.log.time_utc))[0]["index"] == 26
+    assert rows(past, limit=3)[-1]["request_id"] == "request-n24"
+
+
+def test_history_of_a_task_is_found_by_name_id_and_beginning_also_when_it_is_gone(tmp_path: Path) -> None:
+    kept = KeptLog(tmp_path)
+    submit(kept, "web")
+    submit(kept, "db")
+    kept.log.time_utc += 1
+    for command in (StopTask(TaskId("task-web"), "enough"), RemoveTask(TaskId("task-web"))):
+        kept.apply(command, f"request-{type(command).__name__}")
+    kept.write()
+    assert "task-web" not in kept.log.catalog.tasks
+    for about in ("web", "task-web", "task-we"):
+        found = rows(kept.past(), about=(about,))
+        assert [row["kind"] for row in found] == ["task.submitted", "task.stopping", "task.ended", "task.removed"]
+        assert {row["by"] for row in found} == {"request"}
+
+
+def test_a_refused_request_is_in_the_history_of_everything(tmp_path: Path) -> None:
+    kept = filled(tmp_path, 1)
+    submit(kept, "n0", "another-request")
+    kept.write()
+    last = rows(kept.past())[-1]
+    assert (last["refused"], last["kind"], last["request_id"]) == (True, "task.submit", "another-request")
+    assert "refused: cannot submit" in str(last["text"])
+
+
+def test_moments_that_cannot_be_shown_say_what_can(tmp_path: Path) -> None:
+    kept = filled(tmp_path, 3)
+    past = kept.past()
+    with pytest.raises(NotFound, match="no index 99") as refused:
+        past.index_of(Moment(index=99))
+    assert "index 1," in refused.value.hint
+    with pytest.raises(NotFound, match="nothing that old"):
+        past.index_of(Moment(utc=1.0))
+    with pytest.raises(UsageError, match="yet to come"):
+        past.index_of(Moment(utc=4e9))
+    with pytest.raises(NotFound, match="nothing that old"):
+        Past(tmp_path / "empty", CLUSTER).index_of(Moment())
