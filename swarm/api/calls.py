@@ -196,11 +196,19 @@ def error_answer(error: OperatorError) -> Response:
 
 
 async def freshen(api: Api, request: Request) -> dict[str, str]:
-    """Catch up with the leader before a read, unless told not to; headers that say how fresh the answer is."""
-    age_s = 0.0
-    if request.query_params.get("stale") not in ("1", "true"):
+    """Catch up with the leader before a read, unless told not to; headers that say how fresh the answer is. What no leader has
+    confirmed carries its age: seconds since one was heard."""
+    if is_stale(request):
+        age_s, unconfirmed = api.face.consensus().leader_contact_age_s, True
+    else:
         age_s = await api.face.freshen(FRESHEN_S_MAX)
+        unconfirmed = age_s > 0
     headers = {"swarm-index": str(api.face.consensus().applied_index)}
-    if age_s > 0:
+    if unconfirmed:
         headers["swarm-stale-s"] = "unknown" if math.isinf(age_s) else f"{age_s:.1f}"
     return headers
+
+
+def is_stale(request: Request) -> bool:
+    """Whether the caller takes what this node knows, without asking the leader."""
+    return request.query_params.get("stale") in ("1", "true")

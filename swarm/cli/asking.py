@@ -57,6 +57,18 @@ def writing(function: FunctionT) -> FunctionT:
     )(function)
 
 
+def reading(function: FunctionT) -> FunctionT:
+    """Add --stale, which becomes the query of a read (`stale_query`)."""
+    return click.option(
+        "--stale", is_flag=True, help="Do not ask the leader: show what the node asked knows, and how old that may be."
+    )(function)
+
+
+def stale_query(stale: bool) -> dict[str, Any]:
+    """The query that --stale means."""
+    return {"stale": 1 if stale else None}
+
+
 def client(socket_path: str, address: str) -> Client:
     """The client that the options mean."""
     return Client(socket_path=socket_path, address=address, token=os.environ.get("SWARM_API_TOKEN", "").strip())
@@ -67,11 +79,12 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, indent=2, ensure_ascii=False))
 
 
-def warn_if_stale(answer: Answer) -> None:
-    """Say on standard error that no leader confirmed what is shown."""
+def warn_if_stale(answer: Answer, asked: bool = False) -> None:
+    """Say on standard error that no leader confirmed what is shown. `asked`: by --stale."""
     if answer.stale_s is not None:
         age = "of unknown age" if answer.stale_s == "unknown" else f"{answer.stale_s} s old"
-        print(f"warning: no leader in reach; this is {age}", file=sys.stderr)
+        said = f"note: as the node asked knows it, {age}" if asked else f"warning: no leader in reach; this is {age}"
+        print(said, file=sys.stderr)
 
 
 def print_table(titles: list[str], rows: list[list[str]]) -> None:

@@ -6,18 +6,19 @@ from typing import Any
 
 import click
 
-from swarm.cli.asking import client, connected, print_fields, print_json, printing, warn_if_stale
+from swarm.cli.asking import client, connected, print_fields, print_json, printing, reading, stale_query, warn_if_stale
 
 
 @click.command()
 @printing
+@reading
 @connected
-def status(output: str, socket_path: str, address: str) -> None:
+def status(output: str, stale: bool, socket_path: str, address: str) -> None:
     """Who leads, which nodes may fail now, and what is wrong. Exits with 6 when there is no quorum."""
     with client(socket_path, address) as node:
-        answer = node.get("/v1/status")
+        answer = node.get("/v1/status", stale_query(stale))
     found = answer.content
-    warn_if_stale(answer)
+    warn_if_stale(answer, stale)
     if output == "json":
         print_json(found)
     else:

@@ -9,7 +9,18 @@ from typing import Any
 
 import click
 
-from swarm.cli.asking import clean, client, connected, print_json, print_table, printing, shown_time, warn_if_stale
+from swarm.cli.asking import (
+    clean,
+    client,
+    connected,
+    print_json,
+    print_table,
+    printing,
+    reading,
+    shown_time,
+    stale_query,
+    warn_if_stale,
+)
 from swarm.client.client import Client
 from swarm.errors import Unavailable
 
@@ -20,19 +31,20 @@ from swarm.errors import Unavailable
 @click.option("--tail", type=int, default=None, metavar="N", help="Only the last N of what is there.")
 @click.option("--log-only", is_flag=True, help="Without what gossip sees on the node asked.")
 @printing
+@reading
 @connected
 def events(
-    follow: bool, since: int, tail: int | None, log_only: bool, output: str, socket_path: str, address: str
+    follow: bool, since: int, tail: int | None, log_only: bool, output: str, stale: bool, socket_path: str, address: str
 ) -> None:
     """What the cluster decided (with an INDEX), and how the node asked sees the others (without one), by time. With -f and
     -o json: one JSON object a line."""
-    query: dict[str, Any] = {"since": since, "tail": tail, "members": 0 if log_only else None}
+    query: dict[str, Any] = {"since": since, "tail": tail, "members": 0 if log_only else None, **stale_query(stale)}
     with client(socket_path, address) as node:
         if follow:
             follow_events(node, {**query, "follow": 1}, output)
             return
         answer = node.get("/v1/events", query)
-    warn_if_stale(answer)
+    warn_if_stale(answer, stale)
     if output == "json":
         print_json(answer.content)
     else:

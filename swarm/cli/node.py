@@ -15,7 +15,9 @@ from swarm.cli.asking import (
     print_json,
     print_table,
     printing,
+    reading,
     shown_size,
+    stale_query,
     warn_if_stale,
     writing,
 )
@@ -27,12 +29,13 @@ ID_SHOWN = 12
 
 @click.command()
 @printing
+@reading
 @connected
-def ls(output: str, socket_path: str, address: str) -> None:
+def ls(output: str, stale: bool, socket_path: str, address: str) -> None:
     """List nodes."""
     with client(socket_path, address) as node:
-        answer = node.get("/v1/nodes")
-    warn_if_stale(answer)
+        answer = node.get("/v1/nodes", stale_query(stale))
+    warn_if_stale(answer, stale)
     if output == "json":
         print_json(answer.content)
     else:
@@ -78,13 +81,14 @@ def shown_health(node: dict[str, Any]) -> str:
 @click.command()
 @click.argument("node")
 @printing
+@reading
 @connected
-def inspect(node: str, output: str, socket_path: str, address: str) -> None:
+def inspect(node: str, output: str, stale: bool, socket_path: str, address: str) -> None:
     """Everything about NODE (its name, id, the beginning of its id, or self)."""
     with client(socket_path, address) as asked:
-        answer = asked.get(node_path(node))
+        answer = asked.get(node_path(node), stale_query(stale))
         counters = asked.get("/v1/counters").content
-    warn_if_stale(answer)
+    warn_if_stale(answer, stale)
     found = answer.content
     if counters["node"]["id"] == found["id"]:
         found["counters"] = counters

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from swarm.cli.asking import clean, client, connected, print_json, printing, warn_if_stale
+from swarm.cli.asking import clean, client, connected, print_json, printing, reading, stale_query, warn_if_stale
 
 CELL_CHARS = 5
 NAME_CHARS_MAX = 20
@@ -16,13 +16,14 @@ NAME_CHARS_MAX = 20
 
 @click.command()
 @printing
+@reading
 @connected
-def rtt(output: str, socket_path: str, address: str) -> None:
+def rtt(output: str, stale: bool, socket_path: str, address: str) -> None:
     """Round trips in milliseconds, as every node measures them. A row is who measured, a column is to whom; "-" where nothing
     was measured: the lines below say why."""
     with client(socket_path, address) as asked:
-        answer = asked.get("/v1/rtt")
-    warn_if_stale(answer)
+        answer = asked.get("/v1/rtt", stale_query(stale))
+    warn_if_stale(answer, stale)
     if output == "json":
         print_json(answer.content)
         return

@@ -66,6 +66,8 @@ def option_values(function: Any) -> Any:
 @click.option("--registry-auth", is_flag=True, help="Send the credentials of your Docker configuration, sealed.")
 @click.option("--file", "-f", "path", default="", metavar="PATH", help="A task file, of one task or many; options win over it.")
 @click.option("--detach", "-d", is_flag=True, help="Do not wait until it runs.")
+@click.option("--stay-up", "stay_up_s", type=click.FloatRange(min=0), default=1.0, show_default=True,
+              help="It runs when its container has stayed up for so many seconds.")  # fmt: skip
 @click.option("--queue", is_flag=True, help="Without a leader: leave it with the node asked, which submits it when there is one.")
 @click.option("--timeout", "timeout_s", type=float, default=30.0, show_default=True,
               help="Give waiting up after so many seconds without progress; 0: never. The task stays submitted.")  # fmt: skip
@@ -74,7 +76,7 @@ def option_values(function: Any) -> Any:
 @connected
 def submit(
     image: str | None, command: tuple[str, ...], path: str, registry_auth: bool, detach: bool, queue: bool,
-    timeout_s: float, output: str, request_id: str, socket_path: str, address: str, **options: Any,
+    stay_up_s: float, timeout_s: float, output: str, request_id: str, socket_path: str, address: str, **options: Any,
 ) -> None:  # fmt: skip
     """Run a container of IMAGE somewhere in the cluster, with COMMAND if given, and wait until it runs.
 
@@ -84,7 +86,7 @@ def submit(
     if len(documents) > 1:
         if queue:
             raise UsageError("several tasks cannot be queued", hint="submit them one by one, or again when there is a leader")
-        submit_several(documents, registry_auth, detach, timeout_s, output, request_id, client(socket_path, address))
+        submit_several(documents, registry_auth, detach, (timeout_s, stay_up_s), output, request_id, client(socket_path, address))
         return
     document = documents[0][0]
     check(document)
@@ -98,7 +100,7 @@ def submit(
         found = answer.content
         queued = found["phase"] == "queued"
         if not detach and not queued:
-            found = wait_unless_elsewhere(node, answer, timeout_s)
+            found = wait_unless_elsewhere(node, answer, timeout_s, stay_up_s)
     if output == "json":
         print_json(found)
     elif detach:
@@ -110,8 +112,8 @@ def submit(
 
 
 def submit_several(
-    documents: list[tuple[dict[str, Any], str]], registry_auth: bool, detach: bool, timeout_s: float, output: str,
-    request_id: str, asked: Client,
+    documents: list[tuple[dict[str, Any], str]], registry_auth: bool, detach: bool, waits: tuple[float, float],
+    output: str, request_id: str, asked: Client,
 ) -> None:  # fmt: skip
     """A file of several tasks; see `submit_many`."""
     from swarm.cli.submit_many import check_all, raise_if_refused, report, submit_all, wait_for_all
@@ -122,7 +124,7 @@ def submit_several(
         report(rows, output, detach=detach)
         taken = [row["id"] for row in rows if row["outcome"] != "refused"]
         if taken and not detach:
-            said = wait_for_all(node, taken, timeout_s)
+            said = wait_for_all(node, taken, *waits)
             if output != "json":
                 print(said)
     raise_if_refused(rows)
@@ -207,25 +209,29 @@ def show_first(error: Conflict) -> None:
         print(" ".join(clean(cell) for cell in lines[0]), file=sys.stderr)
 
 
-def wait_unless_elsewhere(node: Client, answer: Answer, timeout_s: float) -> dict[str, Any]:
+def wait_unless_elsewhere(node: Client, answer: Answer, timeout_s: float, stay_up_s: float) -> dict[str, Any]:
     """As `wait_until_running`. Raises `StillWaiting` at once when the node asked cannot see what becomes of the task."""
     found: dict[str, Any] = answer.content
     if answer.status != 202:
-        return wait_until_running(node, found, timeout_s)
+        return wait_until_running(node, found, timeout_s, stay_up_s)
     raise StillWaiting(
         f"task '{found['name']}' was taken, and whether it runs cannot be seen from here", cause=found["reason"],
         hint=f"ask another node: swarm task inspect {found['id']} --addr HOST",
     )  # fmt: skip
 
 
-def wait_until_running(node: Client, found: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    """Until it runs, or ended well. Reasons are told on standard error as they come.
+def wait_until_running(node: Client, found: dict[str, Any], timeout_s: float, stay_up_s: float) -> dict[str, Any]:
+    """Until it has run for `stay_up_s`, or ended well. Reasons are told on standard error as they come.
 
     Raises `TaskFailed`, or `StillWaiting` when nothing has changed for `timeout_s` while there is a reason for it to wait.
     """
     seen: tuple[Any, ...] = ()
     stuck_since, tag, told, told_at = time.monotonic(), "", "", 0.0
-    while not arrived(found):
+    restarts, up_since = found["restarts"], time.monotonic()
+    while not arrived(found, restarts):
+        up_s = time.monotonic() - up_since if found["phase"] == "running" else 0.0
+        if found["phase"] == "running" and up_s >= stay_up_s:
+            return found
         now = (found["phase"], found["attempt"], found["reason"], found["restarts"])
         if now != seen:
             if now[:2] != seen[:2]:
@@ -244,24 +250,27 @@ def wait_until_running(node: Client, found: dict[str, Any], timeout_s: float) ->
             )  # fmt: skip
         wait_s = min(20.0, max(left_s, 0.5)) if timeout_s else 20.0
         wait_s = min(wait_s, UNTOLD_S) if found["reason"] != told else wait_s
+        wait_s = min(wait_s, stay_up_s - up_s) if found["phase"] == "running" else wait_s
         try:
             answer = node.get(task_path(found["id"]), {"wait_s": round(wait_s, 3), "stale": 1}, headers={"If-None-Match": tag})
         except NotFound:
             raise TaskFailed(f"task '{found['name']}' was removed before it ran") from None
         if answer.status == 200:
-            found, tag = answer.content, answer.headers.get("etag", "")
+            before, found, tag = found, answer.content, answer.headers.get("etag", "")
+            if any(before[each] != found[each] for each in ("phase", "attempt", "restarts")):
+                up_since = time.monotonic()
     return found
 
 
-def arrived(found: dict[str, Any]) -> bool:
-    """Whether there is nothing more to wait for. Raises `TaskFailed` when it went wrong."""
-    if found["phase"] in ("running", "succeeded"):
+def arrived(found: dict[str, Any], restarts: int) -> bool:
+    """Whether it has ended well. Raises `TaskFailed` when it went wrong, or was restarted too often beyond `restarts`."""
+    if found["phase"] == "succeeded":
         return True
     hint = f"swarm task inspect {found['name']} tells more, swarm task logs {found['name']} what it wrote"
     if found["phase"] in ("failed", "stopped") or (found["ended"] and found["phase"] != "pending"):
         cause = found["reason"] or (f"exit code {found['exit_code']}" if found["exit_code"] is not None else "")
         raise TaskFailed(f"task '{found['name']}' {found['phase']} on {found['node'] or 'no node'}", cause=cause, hint=hint)
-    if found["phase"] == "restarting" and found["restarts"] >= FAILING_RESTARTS:
+    if found["phase"] in ("restarting", "running") and found["restarts"] - restarts >= FAILING_RESTARTS:
         raise TaskFailed(
             f"task '{found['name']}' does not stay up: restarted {found['restarts']} times on {found['node']}",
             cause=found["reason"], hint=f"{hint}; it goes on trying until: swarm task stop {found['name']}",

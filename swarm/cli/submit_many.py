@@ -95,10 +95,13 @@ def raise_if_refused(rows: list[dict[str, Any]]) -> None:
         )
 
 
-def wait_for_all(node: Client, ids: list[str], timeout_s: float) -> str:
-    """Until each runs or has ended; progress on standard error. The last word for people. Raises `TaskFailed` when some failed,
-    `StillWaiting` when nothing has changed for `timeout_s`."""
+def wait_for_all(node: Client, ids: list[str], timeout_s: float, stay_up_s: float) -> str:
+    """Until each runs or has ended, and that stayed so for `stay_up_s`; progress on standard error. The last word for people.
+
+    Raises `TaskFailed` when some failed, `StillWaiting` when nothing has changed for `timeout_s`.
+    """
     said, since = "", time.monotonic()
+    all_since = 0.0
     while True:
         found = node.write("POST", "/v1/tasks/phases", {"ids": ids}, {"stale": 1}).content
         counts = found["counts"]
@@ -106,7 +109,11 @@ def wait_for_all(node: Client, ids: list[str], timeout_s: float) -> str:
         done = sum(counts.get(phase, 0) for phase in ("running", "succeeded"))
         over = sum(counts.get(phase, 0) for phase in ("failed", "stopped", "lost", "gone"))
         if done + over == len(ids):
-            break
+            all_since = all_since if now == said and all_since else time.monotonic()
+            if time.monotonic() - all_since >= stay_up_s:
+                break
+        else:
+            all_since = 0.0
         if now != said:
             said, since = now, time.monotonic()
             print(f"{done} of {len(ids)} run: {now}", file=sys.stderr, flush=True)
@@ -115,7 +122,7 @@ def wait_for_all(node: Client, ids: list[str], timeout_s: float) -> str:
                 f"{len(ids) - done - over} of {len(ids)} tasks do not run yet: {now}", cause=_example(found, "pending"),
                 hint="they stay submitted and run when they can; swarm task ls shows them",
             )  # fmt: skip
-        time.sleep(LOOK_S)
+        time.sleep(min(LOOK_S, stay_up_s) if all_since else LOOK_S)
     if over:
         raise TaskFailed(f"{over} of {len(ids)} tasks failed: {now}", cause=_example(found, "failed"), hint="swarm task ls")
     return f"{len(ids)} tasks: {now}"

@@ -17,8 +17,10 @@ from swarm.cli.asking import (
     print_json,
     print_table,
     printing,
+    reading,
     shown_size,
     shown_time,
+    stale_query,
     warn_if_stale,
     writing,
 )
@@ -32,12 +34,13 @@ ID_SHOWN = 12
 @click.option("--active", is_flag=True, help="Only those that have not ended.")
 @click.option("-q", "--quiet", is_flag=True, help="Only ids.")
 @printing
+@reading
 @connected
-def ls(active: bool, quiet: bool, output: str, socket_path: str, address: str) -> None:
+def ls(active: bool, quiet: bool, output: str, stale: bool, socket_path: str, address: str) -> None:
     """List tasks."""
     with client(socket_path, address) as node:
-        answer = node.get("/v1/tasks")
-    warn_if_stale(answer)
+        answer = node.get("/v1/tasks", stale_query(stale))
+    warn_if_stale(answer, stale)
     tasks = [task for task in answer.content if not (active and task["ended"])]
     if output == "json":
         print_json(tasks)
@@ -58,14 +61,15 @@ def row(task: dict[str, Any]) -> list[str]:
 @click.command()
 @click.argument("task")
 @printing
+@reading
 @connected
-def inspect(task: str, output: str, socket_path: str, address: str) -> None:
+def inspect(task: str, output: str, stale: bool, socket_path: str, address: str) -> None:
     """Everything about TASK (its name, id, or the beginning of its id)."""
     with client(socket_path, address) as node:
-        answer = node.get(task_path(task))
+        answer = node.get(task_path(task), stale_query(stale))
         found = answer.content
-        why = node.get(task_path(found["id"], "explain")).content if found["phase"] == "pending" else None
-    warn_if_stale(answer)
+        why = node.get(task_path(found["id"], "explain"), {"stale": 1}).content if found["phase"] == "pending" else None
+    warn_if_stale(answer, stale)
     if output == "json":
         print_json(found if why is None else found | {"explanation": why})
         return

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from swarm.api.calls import Api
 from swarm.api.face import ApiListeners, LogChunk
@@ -408,3 +409,56 @@ async def test_with_a_leader_queue_changes_nothing(tmp_path: Path) -> None:
         swarm.face.act = lambda task_id: swarm.face.run_task(task_id)
         assert "runs on n2" in await swarm.ok("task", "submit", "--queue", "--name", "now", "redis:1")
         assert swarm.face.kept == []
+
+
+async def test_a_job_whose_command_fails_at_once_gives_exit_code_10_and_its_reason(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm, trio.open_nursery() as nursery:
+
+        async def fail(task_id: TaskId) -> None:
+            await trio.testing.wait_all_tasks_blocked(0.2)
+            swarm.face.run_task(task_id, phase="failed", exit_code=3, reason="it ended with exit code 3")
+
+        def act(task_id: TaskId) -> None:
+            swarm.face.run_task(task_id)
+            nursery.start_soon(fail, task_id)
+
+        swarm.face.act = act
+        done = await swarm("task", "submit", "--stay-up", "30", "--name", "job", "--restart", "no", "redis:1", "false")
+        assert done.code == 10 and "exit code 3" in done.err and "failed on n2" in done.err
+
+
+async def test_a_task_that_runs_again_and_again_does_not_stay_up(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm:
+        swarm.face.act = lambda task_id: swarm.face.run_task(task_id)
+        assert (await swarm("task", "submit", "--stay-up", "0", "--name", "quick", "redis:1")).code == 0
+
+        def act(task_id: TaskId) -> None:
+            swarm.face.run_task(task_id)
+            nursery.start_soon(restart, task_id)
+
+        async def restart(task_id: TaskId) -> None:
+            for restarts in (1, 2, 3):
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                swarm.face.run_task(task_id, phase="restarting", restarts=restarts, reason="it ended with exit code 1")
+                swarm.face.run_task(task_id, restarts=restarts)
+
+        swarm.face.act = act
+        async with trio.open_nursery() as nursery:
+            done = await swarm("task", "submit", "--stay-up", "30", "--name", "flaps", "redis:1")
+        assert done.code == 10 and "restarted 3 times" in done.err
+
+
+@pytest.mark.parametrize("command", [("task", "ls"), ("task", "inspect", "web"), ("node", "ls"), ("node", "inspect", "n2"),
+                                     ("node", "rtt"), ("status",), ("events",)], ids=" ".join)  # fmt: skip
+async def test_every_read_shows_what_is_known_without_a_leader_and_its_age_when_it_is_not_asked(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    async with shell(tmp_path) as swarm:
+        swarm.face.log.running("web", "n2")
+        swarm.face.age_s = 0.4
+        asked = await swarm(*command, "--stale")
+        assert asked.code == 0 and "as the node asked knows it, 0.4 s old" in asked.err and asked.out
+        swarm.face.down, swarm.face.age_s = True, 12.5
+        done = await swarm(*command)
+        assert done.code == (6 if command == ("status",) else 0) and done.out
+        assert "no leader in reach; this is 12.5 s old" in done.err

@@ -73,7 +73,7 @@ class Cluster:
 
     def submit(self, name: str, *options: str, node: int = 1, work: tuple[str, ...] = WORK) -> None:
         """Submit a task and wait until it runs."""
-        self.ok(node, "task", "submit", "--name", name, *options, *work)
+        self.ok(node, "task", "submit", "--stay-up", "0", "--name", name, *options, *work)
 
     def json(self, number: int, *arguments: str) -> Any:
         return self.net.swarm_json(number, *arguments, timeout_s=40.0)
