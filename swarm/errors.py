@@ -128,6 +128,17 @@ class Unauthenticated(PeerError):
     reason = "unauthenticated"
 
 
+class OtherGeneration(PeerError):
+    """The other side follows another recovery of this cluster (`generation`). No state changed; whoever has the earlier number
+    gives its log up."""
+
+    reason = "other_generation"
+
+    def __init__(self, message: str, generation: int) -> None:
+        super().__init__(message)
+        self.generation = generation
+
+
 class Unreachable(PeerError):
     """A peer that does not answer (in time). Whether it acted on the request is unknown."""
 

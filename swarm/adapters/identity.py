@@ -5,7 +5,8 @@
     key.pem         the node's P-256 key, 0600  (made once)
     generation      counts the daemon's starts  (synced before the number is used)
     cluster.json    cluster id, secrets, and what was learned at founding or joining, 0600
-    displaced       there while the log is not to be trusted: another daemon has acted under this identity
+    displaced       there while the log is not to be used, with why: another daemon has acted under this identity, or the
+                    cluster was recovered without it
 
 Every file is replaced whole: written beside, synced, renamed, folder synced. Everything here blocks on the disk for some
 milliseconds; it happens at the start, or in a thread.
@@ -38,6 +39,7 @@ T = TypeVar("T")
 
 LOCK, NODE, KEY, GENERATION, CLUSTER = "lock", "node.json", "key.pem", "generation", "cluster.json"
 DISPLACED = "displaced"
+TAKEN = "another daemon acted under this node's identity"
 
 
 class NodeFile(msgspec.Struct, frozen=True):
@@ -64,6 +66,12 @@ class ClusterFile(msgspec.Struct, frozen=True):
     pinned: tuple[NodeId, ...] = ()
     """Members when the newest of the secrets was taken out of the log; empty while it is only known from others. Whom it may be
     handed to when the log has not been read that far."""
+
+    recovering: int = 0
+    """While `swarm recover` is not finished: the store generation of the log that `recovery_generation` is to begin with."""
+
+    recovering_from: int = 0
+    """The recovery generation to go back to when that log is not there any more."""
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
@@ -121,14 +129,17 @@ class DataFolder:
             self.generation = generation
 
     @property
-    def displaced(self) -> bool:
-        """Whether another daemon has acted under this identity since the log here was written: the log is not to be trusted."""
-        return (self.path / DISPLACED).exists()
+    def displaced(self) -> str:
+        """Why the log here is not to be used any more; empty when it is."""
+        try:
+            return (self.path / DISPLACED).read_text("utf-8", "replace").strip() or TAKEN
+        except FileNotFoundError:
+            return ""
 
-    def mark_displaced(self) -> bool:
+    def mark_displaced(self, reason: str = TAKEN) -> bool:
         """The next start sets the log aside. Whether it is durable; blocks, in a daemon that is about to end."""
         try:
-            _replace(self.path / DISPLACED, b"")
+            _replace(self.path / DISPLACED, reason.encode())
         except OSError:
             return False  # a full disk; the daemon ends for the better reason, and a leader finds out that the log is short
         return True

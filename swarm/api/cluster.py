@@ -16,6 +16,7 @@ from swarm.api.nodes import node_rows
 from swarm.api.tasks import request_id_of
 from swarm.errors import NotFound, UsageError
 from swarm.model.command import CreateApiToken, RevokeApiToken
+from swarm.model.generation import number_of
 from swarm.model.ids import NodeId
 from swarm.schema.apitoken import ApiTokenText
 from swarm.schema.request import check_fields
@@ -46,6 +47,7 @@ async def get_status(api: Api, request: Request) -> Response:
         "role": consensus.role,
         "leader": _named(api, consensus.leader_id) if consensus.leader_id else None,
         "term": consensus.term,
+        "recovery": number_of(consensus.recovery_generation),
         "commit_index": consensus.commit_index,
         "applied_index": consensus.applied_index,
         "voters": [row["name"] for row in rows if row["role"] == "voter"],

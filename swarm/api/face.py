@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from swarm.consensus.recovery import Survey
 from swarm.model.archived import Question
 from swarm.model.assignment import Assignment
 from swarm.model.command import RotateSecret
@@ -75,6 +76,7 @@ class ConsensusStatus:
     """Seconds since the leader was last heard (0 on a leader inside its lease; infinite when never)."""
     stopped_at: str = ""
     """Why applying stopped (an entry of a newer schema), or empty."""
+    recovery_generation: int = 0
     unheard: tuple[NodeId, ...] = ()
     """Voters whose answers do not reach the leader, as far as this node can know: a leader of all, another of itself."""
 
@@ -217,6 +219,13 @@ class NodeFace(Protocol):
 
     async def new_secret(self, *, remove: NodeId, reason: str, request_id: RequestId) -> RotateSecret:
         """A fresh secret for the cluster as it is known here, to be submitted; `remove` is a node that goes with it, or empty."""
+
+    async def survey_recovery(self) -> Survey:
+        """Where this node and every member that answers stand, and which voters are missing. About two seconds at most."""
+
+    async def begin_recovery(self, *, confirm: str, even_behind: bool) -> int:
+        """Begin a new recovery generation with this node alone, and start the daemon anew. Raises `UsageError`, `Conflict` or
+        `Unavailable`, having done nothing."""
 
     def request_stop(self, kind: Literal["pause", "leave"]) -> None:
         """Ask the daemon to end: a pause announced to the others (containers run on), or for good. Returns at once."""

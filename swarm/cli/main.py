@@ -85,6 +85,7 @@ swarm = LazyGroup(
         "diff": (_HISTORY, "diff", "What changed between two moments."),
         "token": ("swarm.cli.main", "token", "Show or make join tokens and API tokens."),
         "secret": ("swarm.cli.main", "secret", "Rotate the cluster's secret, and see how far that is."),
+        "recover": ("swarm.cli.recover", "recover", "Go on with this node when most voters are lost for good."),
         "down": ("swarm.cli.down", "down", "End this host's daemon; containers run on unless --drain."),
         "reset": ("swarm.cli.down", "reset", "Forget this host's cluster."),
     },

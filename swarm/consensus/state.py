@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import random
 
+from msgspec.structs import replace
+
 from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Apply, Effect, ProposalLost, RestoreSnapshot, Role, RoleChanged, Send
 from swarm.consensus.lease import Promise
@@ -39,7 +41,8 @@ class State:
         self.rng = rng
         self.now = now
         self.outbox: Outbox[Effect] = Outbox()
-        self.log = Log(stored.entries, stored.snapshot, stored.snapshot_data)
+        snapshot = stored.snapshot and replace(stored.snapshot, recovery_generation=recovery_generation)  # kept by a recovery
+        self.log = Log(stored.entries, snapshot, stored.snapshot_data)
         hard = stored.hard_state if stored.hard_state.recovery_generation == recovery_generation else HardState()
         self.term = max(hard.term, self.log.last_term)
         self.voted_for = NodeId(hard.voted_for) if hard.term == self.term else NodeId("")

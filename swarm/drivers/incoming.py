@@ -17,8 +17,8 @@ import trio
 
 from swarm.drivers.calls import failure_of
 from swarm.drivers.link import Link, StreamsConfig, check_hello, first_frame, send_first
-from swarm.drivers.outgoing import URGENT, Admitted
-from swarm.errors import BadMessage, Bug, OperatorError, Overloaded, PeerError, Unauthenticated
+from swarm.drivers.outgoing import URGENT, Admitted, GenerationWatcher
+from swarm.errors import BadMessage, Bug, OperatorError, OtherGeneration, Overloaded, PeerError, Unauthenticated
 from swarm.model.ids import NodeId
 from swarm.ports import CallHandler, MessageHandler, SecureStream
 from swarm.wire.frame import Answer, Call, Failure, Frame, FrameReader, Hello, Message
@@ -39,6 +39,7 @@ class Incoming:
         calls: Mapping[str, CallHandler],
         config: StreamsConfig,
         counters: Counter[str],
+        on_generation: GenerationWatcher,
     ) -> None:
         self.node_id: NodeId = secure.node_id
         self.theirs: Hello | None = None
@@ -49,6 +50,7 @@ class Incoming:
         self._call_handlers = calls
         self._config = config
         self._counters = counters
+        self._on_generation = on_generation
         self._reader = FrameReader()
         self._answering = 0
         self._link: Link | None = None
@@ -87,8 +89,13 @@ class Incoming:
         await send_first(self._secure.stream, self._mine)
 
     async def _refuse(self, error: PeerError) -> None:
+        """In words; one of another recovery is told by this node's own hello, which says which one it follows."""
         try:
-            await send_first(self._secure.stream, failure_of(0, error))
+            if isinstance(error, OtherGeneration):
+                self._on_generation(self.node_id, error.generation)
+                await send_first(self._secure.stream, self._mine)
+            else:
+                await send_first(self._secure.stream, failure_of(0, error))
         except BadMessage:
             self._counters["refusals_unheard"] += 1
 

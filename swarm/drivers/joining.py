@@ -7,6 +7,7 @@ Promise: `join` returns only after the admission was committed and applied where
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 
@@ -19,9 +20,11 @@ from swarm.model.node import Node
 from swarm.ports import Dialer
 from swarm.wire.boot import BOOT_VERSION, Join, Refused, Welcome
 
+LOG = logging.getLogger("swarm.node")
 RETRY_S = 0.5
 """Between rounds over all members, times 0.5 to 1.5. An election takes about a second."""
 SAY_EVERY_S = 10.0
+REFUSED_PAUSE_S = 10.0
 _PASSING = {Unavailable.code, UnknownOutcome.code, Overloaded.code}
 """Refusals that time may change. Asking again is harmless: a node is admitted at most once."""
 
@@ -51,6 +54,18 @@ async def join(
                 said_at = trio.current_time()
                 say(f"waiting to be admitted to the cluster {cluster_id}: {reason}")
         await trio.sleep(RETRY_S * rng.uniform(0.5, 1.5))
+
+
+async def join_again(
+    dialer: Dialer, addresses: Sequence[str], me: Node, cluster_id: ClusterId, *, rng: random.Random
+) -> None:
+    """Be admitted again after having left. Takes at most `JOIN_S`; a refusal is said, and waited for before it returns."""
+    with trio.move_on_after(JOIN_S):
+        try:
+            await join(dialer, addresses, me, cluster_id, rng=rng, say=LOG.info)
+        except StartRefused as refused:
+            LOG.warning("%s: %s", refused.message, refused.cause or refused.hint)
+            await trio.sleep(REFUSED_PAUSE_S)
 
 
 def _why_to_wait(address: str, reply: object, cluster_id: ClusterId) -> str:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import trio
 
-from swarm.errors import BadMessage, PeerError
+from swarm.errors import BadMessage, OtherGeneration, PeerError
+from swarm.model.generation import generation_text
 from swarm.ports import ByteStream, PromptStream
 from swarm.wire.frame import Frame, FrameReader, Hello, Message, encode_frame
 from swarm.wire.limits import FRAME_BYTES_MAX
@@ -204,7 +205,7 @@ async def send_first(stream: ByteStream, frame: Frame) -> None:
 
 
 def check_hello(frame: Frame, mine: Hello, claimed: str) -> Hello:
-    """The other side's hello, fit to talk to. Raises `BadMessage` saying what differs."""
+    """The other side's hello, fit to talk to. Raises `BadMessage` saying what differs, or `OtherGeneration`."""
     if not isinstance(frame, Hello):
         raise BadMessage("the first frame is no hello")
     if frame.cluster_id != mine.cluster_id:
@@ -214,8 +215,8 @@ def check_hello(frame: Frame, mine: Hello, claimed: str) -> Hello:
     if frame.node_id != claimed:
         raise BadMessage("its hello and its certificate name different nodes")
     if frame.recovery_generation != mine.recovery_generation:
-        theirs, ours = frame.recovery_generation, mine.recovery_generation
-        raise BadMessage(f"it follows recovery {theirs} of the cluster, this node recovery {ours}")
+        theirs, ours = generation_text(frame.recovery_generation), generation_text(mine.recovery_generation)
+        raise OtherGeneration(f"it follows {theirs} of the cluster, this node {ours}", frame.recovery_generation)
     return frame
 
 

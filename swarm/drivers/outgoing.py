@@ -19,13 +19,15 @@ import trio
 
 from swarm.drivers.calls import PendingCalls, error_of
 from swarm.drivers.link import Link, StreamsConfig, check_hello, close_now, first_frame, send_first
-from swarm.errors import BadMessage, NotSent, PeerError, Unauthenticated, Unreachable
+from swarm.errors import BadMessage, NotSent, OtherGeneration, PeerError, Unauthenticated, Unreachable
 from swarm.model.ids import NodeId
 from swarm.model.node import Node
 from swarm.ports import PROTOCOL_PEER, Dialer, SecureStream
 from swarm.wire.frame import Answer, Call, Failure, Frame, FrameReader, Hello, Message
 
 Admitted = Callable[[NodeId], Node | None]
+GenerationWatcher = Callable[[NodeId, int], None]
+"""Told of an admitted node that follows another recovery generation, and which; must not wait."""
 URGENT = "consensus"
 """Kinds that start with this word leave before others."""
 
@@ -45,6 +47,7 @@ class Outgoing:
         rng: random.Random,
         counters: Counter[str],
         on_change: Callable[[NodeId, bool], None],
+        on_generation: GenerationWatcher,
         lazy: bool = False,
     ) -> None:
         self.node_id = node_id
@@ -62,6 +65,7 @@ class Outgoing:
         self._rng = rng
         self._counters = counters
         self._on_change = on_change
+        self._on_generation = on_generation
         self._lazy = lazy
         self._failures = 0
         self._attempts_ended = 0
@@ -163,7 +167,12 @@ class Outgoing:
             if isinstance(frame, Failure):
                 self.refused = True
                 raise Unauthenticated(f"it refuses this node: {error_of(frame)}")
-            self.theirs = check_hello(frame, self._mine, secure.node_id)
+            try:
+                self.theirs = check_hello(frame, self._mine, secure.node_id)
+            except OtherGeneration as error:
+                self.estranged = False
+                self._on_generation(self.node_id, error.generation)
+                raise
             self.refused = False
             return reader
         raise Unreachable(f"no hello within {self._config.hello_s:g} s: its daemon does not answer")

@@ -19,7 +19,7 @@ import trio
 
 from swarm.drivers.incoming import Incoming
 from swarm.drivers.link import StreamsConfig, close_now
-from swarm.drivers.outgoing import Admitted, Outgoing
+from swarm.drivers.outgoing import Admitted, GenerationWatcher, Outgoing
 from swarm.errors import Unreachable
 from swarm.model.ids import NodeId
 from swarm.ports import CallHandler, Dialer, MessageHandler, SecureStream
@@ -34,7 +34,8 @@ _CALL_OVERHEAD = 1_024
 class Streams:
     """`ports.Peers` over TLS. `admitted` looks a node up in the log (or in what was learned when joining).
 
-    `on_stream` is told when this node's own connection to a member comes up or ends; it must not wait.
+    `on_stream` is told when this node's own connection to a member comes up or ends, `on_generation` of a member that follows
+    another recovery of the cluster; neither may wait.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Streams:
         rng: random.Random,
         config: StreamsConfig | None = None,
         on_stream: StreamWatcher | None = None,
+        on_generation: GenerationWatcher = lambda node_id, generation: None,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._hello = hello
@@ -54,6 +56,7 @@ class Streams:
         self._rng = rng
         self._config = config or StreamsConfig()
         self._on_stream = on_stream or (lambda node_id, connected: None)
+        self._on_generation = on_generation
         self._messages: dict[str, MessageHandler] = {}
         self._calls: dict[str, CallHandler] = {}
         self._outgoing: dict[NodeId, Outgoing] = {}
@@ -189,6 +192,7 @@ class Streams:
             calls=self._calls,
             config=self._config,
             counters=self.counters,
+            on_generation=self._on_generation,
         )
         try:
             if await incoming.greet():
@@ -234,6 +238,7 @@ class Streams:
             rng=self._rng,
             counters=self.counters,
             on_change=self._on_stream,
+            on_generation=self._on_generation,
             lazy=bulk,
         )
 

@@ -16,6 +16,8 @@
     ├─ key_follower      the cluster's secret: follows its rotation
     ├─ rejoining         the way back after a rotation that was missed
     ├─ twins             another daemon with this node's identity
+    ├─ recovery          another recovery of this cluster
+    ├─ backups           a snapshot a day
     ├─ save_members      who is admitted, into the data folder
     ├─ learn_engine      an engine that comes late, or was upgraded
     └─ watch_signals     SIGTERM and SIGINT: an announced pause
@@ -29,8 +31,6 @@ import gc
 import logging
 import random
 import signal
-from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal
 
@@ -39,6 +39,7 @@ import trio
 from swarm.adapters.clock import SystemClock
 from swarm.adapters.connects import KernelConnects
 from swarm.adapters.identity import ClusterFile
+from swarm.adapters.kept_snapshots import KeptSnapshots
 from swarm.adapters.memory_file import MemoryFile
 from swarm.adapters.queue_folder import QueueFolder
 from swarm.api.calls import Api
@@ -47,16 +48,17 @@ from swarm.api.server import Server
 from swarm.catalog import Catalog
 from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Role, RoleChanged
-from swarm.drivers.boot import JOIN_S, Desk
+from swarm.drivers.boot import Desk
 from swarm.drivers.consensus import Replica
 from swarm.drivers.controllers import Duties
 from swarm.drivers.declare import Admitted, Declaring
 from swarm.drivers.departure import Departure
-from swarm.drivers.joining import join
+from swarm.drivers.joining import join_again
 from swarm.drivers.keys import KeyFollower
 from swarm.drivers.logs import LogRelay, LogSource
 from swarm.drivers.membership import Gossip
 from swarm.drivers.proofs import Proofs
+from swarm.drivers.recovery import Recovery
 from swarm.drivers.rejoin import RejoinDesk, Rejoining
 from swarm.drivers.round_trips import RoundTrips
 from swarm.drivers.runner import RunnerDriver
@@ -65,7 +67,7 @@ from swarm.drivers.streams import Streams
 from swarm.drivers.submit_queue import SubmitQueue
 from swarm.drivers.twins import Twins
 from swarm.drivers.view import ViewSource
-from swarm.errors import StartRefused, Unavailable
+from swarm.errors import Unavailable
 from swarm.membership import Config as MembershipConfig
 from swarm.membership import MemberChanged, MemberIdentity, Membership
 from swarm.model.command import Admit
@@ -73,11 +75,13 @@ from swarm.model.entry import Voter
 from swarm.model.ids import NodeId, RequestId, random_id
 from swarm.model.liveness import MemberStatus
 from swarm.model.node import Node
+from swarm.node.backups import Backups
 from swarm.node.face import Face
 from swarm.node.keys import Keys
 from swarm.node.past import make_past
 from swarm.node.registry import RegistryCredentials
 from swarm.node.site import Site, keep_engine_learned
+from swarm.node.told import counted, refusals
 from swarm.ports import PROTOCOL_PEER, PROTOCOL_REJOIN
 from swarm.runner.config import RunnerConfig
 from swarm.runner.core import Runner
@@ -88,8 +92,7 @@ LOG = logging.getLogger("swarm.node")
 HELD_FILE = "held"
 API_GOODBYE_S = 0.1
 """For the answer to the request that asked for the stop."""
-REFUSED_PAUSE_S = 10.0
-Stop = Literal["pause", "leave"]
+Stop = Literal["pause", "leave", "again"]
 
 
 class Daemon:
@@ -112,11 +115,13 @@ class Daemon:
             admitted=self.admitted.find,
             rng=self.rng,
             on_stream=self.on_stream,
+            on_generation=lambda node_id, generation: self.recovery.on_generation(node_id, generation),
         )
         self.keys = Keys(site, cluster)
         self.proofs = Proofs(self.streams, self.keys.sealer)
         self.replica = self.make_replica()
         self.past = make_past(site, cluster, self.replica)
+        self.backups, self.recovery = self.make_backups(), self.make_recovery()
         self.registry = RegistryCredentials(folder, self.catalog, self.streams, self.admitted.nodes)
         self.key_follower = KeyFollower(
             self.keys, self.replica, self.catalog, self.streams, self.admitted.find, request_id=self.request_id
@@ -137,8 +142,7 @@ class Daemon:
         self.sampler = Sampler(
             site.host, self.clock, node_id=folder.node_id, generation=folder.generation,
             engine_state=lambda: self.runner.engine_state[0], containers=lambda: self.runner.containers,
-            health=lambda: self.gossip.health_score,
-            publish=self.gossip.observe_sample, press=self.gossip.observe_pressure,
+            health=lambda: self.gossip.health_score, publish=self.gossip.observe_sample, press=self.gossip.observe_pressure,
         )  # fmt: skip
         self.log_source = LogSource(site.engine, self.clock)
         self.queue = SubmitQueue(self.replica, self.catalog, QueueFolder(folder.path), self.clock, cluster_id=cluster.cluster_id)
@@ -210,6 +214,20 @@ class Daemon:
             memory=memory,
         )
 
+    def make_backups(self) -> Backups:
+        """What it keeps of its catalog for people."""
+        folder, generation = self.site.folder, self.cluster.recovery_generation
+        place = KeptSnapshots(folder.path)
+        return Backups(self.catalog, self.replica, self.clock, place, node_name=folder.name, generation=generation)
+
+    def make_recovery(self) -> Recovery:
+        """Its way into another recovery generation."""
+        return Recovery(
+            self.replica, self.streams, self.keys, generation=self.cluster.recovery_generation,
+            store_generation=self.site.stored.store_generation, members=self.admitted.nodes, rng=self.rng,
+            restart=lambda: self.request_stop("again"), keep_state=lambda: self.backups.keep_replaced(),
+        )  # fmt: skip
+
     def make_face(self) -> Face:
         """The node as its API sees it."""
         return Face(
@@ -221,12 +239,13 @@ class Daemon:
             logs=LogRelay(self_id=self.site.folder.node_id, source=self.log_source, peers=self.streams),
             engine_state=lambda: self.runner.engine_state,
             view=self.views.view,
-            counters=self.counters,
-            refusals=self.refusals,
+            counters=lambda: counted(self),
+            refusals=lambda: refusals(self),
             keys=self.keys,
             registry=self.registry,
             queue=self.queue,
             past=self.past.ask,
+            recovery=self.recovery,
             stop=self.request_stop,
         )
 
@@ -250,35 +269,8 @@ class Daemon:
     async def rejoin(self) -> None:
         """Ask the members to admit this node again: it had left. Bounded; a refusal is said and tried again later."""
         others = [node.address for node in self.cluster.nodes if node.id != self.site.facts.id]
-        if not others:
-            return
-        with trio.move_on_after(JOIN_S):
-            try:
-                await join(self.site.port, others, self.site.facts, self.cluster.cluster_id, rng=self.rng, say=LOG.info)
-            except StartRefused as refused:
-                LOG.warning("%s: %s", refused.message, refused.cause or refused.hint)
-                await trio.sleep(REFUSED_PAUSE_S)
-
-    def refusals(self) -> list[str]:
-        """Members that refuse this node, for people."""
-        hint = "after swarm node rm: run swarm reset on this host and join anew"
-        found = self.streams.refusals()
-        told = [f"{self.name_of(node_id)} does not accept this node: {reason}; {hint}" for node_id, reason in found]
-        return told or [f"the cluster does not accept this node: {each}; {hint}" for each in (self.rejoining.refused,) if each]
-
-    def counters(self) -> Mapping[str, int]:
-        """Everything counted since the start."""
-        total: Counter[str] = Counter()
-        parts = [self.replica.counters, self.streams.counters, self.site.port.counters, self.duties.counters]
-        parts += [self.rejoin_desk.counters, self.proofs.counters, self.queue.counters, self.past.counters]
-        for counted in (self.gossip.drops(), *parts):
-            total.update(counted)
-        total.update(self.api.counters)
-        total.update({f"udp_{reason}": count for reason, count in self.site.packets.counters.items()})
-        total["loop_lag_ms"] = round(1000 * self.gossip.lag.last_s)
-        total["loop_lag_max_1m_ms"] = round(1000 * self.gossip.lag.max_s(self.clock.now()))
-        total["duties_step_max_us"] = round(1_000_000 * self.duties.step_s_max)
-        return total
+        if others:
+            await join_again(self.site.port, others, self.site.facts, self.cluster.cluster_id, rng=self.rng)
 
     # ---- what one part tells another ----------------------------------------------------------------------------------------
 
@@ -346,6 +338,8 @@ class Daemon:
         await nursery.start(self.log_source.run)
         await nursery.start(self.duties.run)
         await nursery.start(self.twins.run)
+        await nursery.start(self.recovery.run)
+        await nursery.start(self.backups.run)
         await nursery.start(self.declaring.run)
         await nursery.start(self.key_follower.run)
         nursery.start_soon(self.rejoining.run)

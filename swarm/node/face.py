@@ -18,9 +18,11 @@ from swarm import scheduler
 from swarm.api.face import ConsensusStatus, Explanation, LogChunk
 from swarm.catalog import Catalog
 from swarm.consensus.effects import Role
+from swarm.consensus.recovery import Survey
 from swarm.drivers.consensus import Replica
 from swarm.drivers.logs import LogPlace, LogRelay
 from swarm.drivers.membership import Gossip
+from swarm.drivers.recovery import Recovery
 from swarm.drivers.round_trips import RoundTripRow, RoundTrips
 from swarm.drivers.submit_queue import SubmitQueue
 from swarm.errors import PeerError, Unavailable
@@ -61,6 +63,7 @@ class Face:
         registry: RegistryCredentials,
         queue: SubmitQueue,
         past: Callable[[Question], Awaitable[bytes]],
+        recovery: Recovery,
         stop: Callable[[Literal["pause", "leave"]], None],
     ) -> None:
         self._queue = queue
@@ -77,6 +80,7 @@ class Face:
         self._keys = keys
         self._registry = registry
         self._past = past
+        self._recovery = recovery
         self._stop = stop
 
     @property
@@ -128,6 +132,7 @@ class Face:
             leader_contact_age_s=0.0 if replica.lease_valid else replica.leader_contact_age_s,
             stopped_at=replica.halted,
             unheard=replica.unheard_voters(UNHEARD_S),
+            recovery_generation=self._recovery.generation,
         )
 
     def counters(self) -> Mapping[str, int]:
@@ -228,6 +233,12 @@ class Face:
         return await self._keys.new_secret(
             self._catalog.secrets, nodes, remove=remove, reason=reason, request_id=request_id
         )
+
+    async def survey_recovery(self) -> Survey:
+        return await self._recovery.survey()
+
+    async def begin_recovery(self, *, confirm: str, even_behind: bool) -> int:
+        return await self._recovery.begin(confirm=confirm, even_behind=even_behind)
 
     def request_stop(self, kind: Literal["pause", "leave"]) -> None:
         self._stop(kind)

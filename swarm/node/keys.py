@@ -30,8 +30,9 @@ from swarm.adapters.certificates import (
     fingerprint,
     rejoin_contexts,
 )
-from swarm.adapters.identity import CLUSTER, GENERATION, ClusterFile
+from swarm.adapters.identity import CLUSTER, DISPLACED, GENERATION, ClusterFile
 from swarm.adapters.seal import open_as_node, seal_to_node
+from swarm.adapters.store_file import GenerationFile
 from swarm.errors import Unauthenticated, Unavailable
 from swarm.model.command import RotateSecret
 from swarm.model.ids import ClusterId, NodeId, RequestId
@@ -146,6 +147,19 @@ class Keys:
         """Others heard of a later start of this node: starts are counted from there. Raises `Unavailable`."""
         async with self._saving:
             await self._write(GENERATION, lambda: self._folder.raise_generation(generation))
+
+    async def save_begun(self, generation: int) -> None:
+        """Keeps `drivers.recovery.RecoveryStore`: the next start begins this generation with the log that is here."""
+        assert self._folder.cluster is not None
+        former, store_generation = self._folder.cluster.recovery_generation, GenerationFile(self._folder.path).read()
+        await self._save(recovery_generation=generation, recovering=store_generation, recovering_from=former)
+
+    async def save_followed(self, generation: int, reason: str) -> None:
+        """The same store: the next start follows this generation, without the log that is here. The mark first: a log of an
+        earlier generation must never be read in a later one."""
+        if not await trio.to_thread.run_sync(self._folder.mark_displaced, reason):
+            raise Unavailable(f"cannot write {self._folder.path / DISPLACED}", cause="the disk refuses")
+        await self._save(recovery_generation=generation, recovering=0, recovering_from=0)
 
     async def _adopt(self, sending: bytes, accepted: Iterable[bytes], pinned: tuple[NodeId, ...]) -> None:
         others = tuple(dict.fromkeys(secret for secret in accepted if secret != sending))

@@ -82,7 +82,7 @@ async def open_site(config: NodeConfig) -> Site:
     packets = UdpSocket(*parse_address(config.listen))
     open_tcp_socket(*parse_address(config.api_listen)).close()  # served later; a taken one must not cost an admission first
     if folder.displaced:
-        LOG.warning("another daemon acted under this node's identity: its log is set aside, and it begins anew as a learner")
+        LOG.warning("%s: its log is set aside, and it begins anew as a learner", folder.displaced)
     store, stored = open_store(folder.path, trusted=not folder.displaced)
     folder.clear_displaced()
     parent, complaint = prepare_parent(info.cgroup_driver if info is not None else "")

@@ -3,10 +3,13 @@
     run
     └─ serve
        ├─ open_site      data folder, store, engine, port: each refused with one clear error
+       ├─ finish      a recovery that was ordered (`swarm recover`)
        └─ nursery
           ├─ port.serve  accepts connections: bootstrap first, members later
           ├─ belong      found a cluster, join one, or come back to one
           └─ Daemon      a member and all its parts (`daemon.py`)
+
+A daemon whose log is to be another from now on ends as for a pause, and its process starts the same program anew.
 
 `run` is one of the two doors at which any error stops: it becomes words and an exit code. Containers run on in any case.
 """
@@ -14,6 +17,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import trio
@@ -21,7 +25,8 @@ import trio
 from swarm.adapters.host import raise_priority
 from swarm.errors import OperatorError, StoreFailure
 from swarm.node.belong import belong
-from swarm.node.daemon import Daemon
+from swarm.node.daemon import Daemon, Stop
+from swarm.node.recovering import finish_recovery
 from swarm.node.site import open_site
 from swarm.schema.node_config import NodeConfig
 
@@ -40,10 +45,23 @@ def run(config: NodeConfig) -> int:
     for refused in raise_priority():
         LOG.info("runs at an ordinary priority: %s", refused)
     try:
-        trio.run(serve, config)
+        ended = trio.run(serve, config)
     except BaseException as problem:  # one of the two doors: what ended the daemon is told to people and to the exit code
         return _told(problem)
-    return 0
+    return start_again() if ended == "again" else 0
+
+
+def start_again() -> int:
+    """Put the same program, with the same arguments, in this one's place: same process, everything it had open is closed."""
+    command = [sys.executable, *sys.orig_argv[1:]]
+    LOG.info("starts anew")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        LOG.critical("cannot start anew (%s): start the daemon again; containers run on", error)
+    return EXIT_BUG
 
 
 def _told(problem: BaseException) -> int:
@@ -68,10 +86,13 @@ def _leaves(problem: BaseException) -> list[BaseException]:
     return [problem]
 
 
-async def serve(config: NodeConfig) -> None:
-    """Open, belong to a cluster, and be its member until told to stop."""
+async def serve(config: NodeConfig) -> Stop:
+    """Open, belong to a cluster, and be its member until told to stop; returns how."""
     site = await open_site(config)
+    await finish_recovery(site)
     async with trio.open_nursery() as nursery:
         await nursery.start(site.port.serve, site.listener)
         cluster, desk = await belong(site)
-        await Daemon(site, cluster, desk).run(nursery)
+        daemon = Daemon(site, cluster, desk)
+        await daemon.run(nursery)
+    return daemon.stop_kind

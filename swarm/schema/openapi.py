@@ -39,6 +39,9 @@ _BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "properties": {"labels": {"type": "object"}, "availability": {"type": "string", "enum": ["active", "drain"]}},
     },
     ("POST", "/v1/tokens"): {"type": "object", "properties": {"note": _TEXT}},
+    ("POST", "/v1/recovery"): {
+        "type": "object", "required": ["confirm"], "properties": {"confirm": _TEXT, "even_behind": {"type": "boolean"}},
+    },
     ("POST", "/v1/shutdown"): {"type": "object", "properties": {"kind": {"type": "string", "enum": ["pause", "leave"]}}},
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ import ssl
 
 import pytest
 import trio
+import trio.testing
 
 from swarm.adapters import tcp
 from swarm.adapters.certificates import contexts, issue
@@ -269,9 +270,23 @@ async def test_a_hello_of_another_recovery_is_refused_by_both() -> None:
     introduce(one, two)
     async with one.running(), two.running():
         connect(one, two)
-        await until_counted(one.streams.counters, "refused_bad_message")
-        await until_counted(two.streams.counters, "refused_bad_message")
+        await until_counted(one.streams.counters, "refused_other_generation")
+        await until_counted(two.streams.counters, "refused_other_generation")
         assert not one.events and not two.events
+        assert not one.streams.refusals(), "it is a member all the same"
+
+
+async def test_each_side_is_told_which_recovery_the_other_follows_whoever_dials() -> None:
+    one, two = LoopbackMember(1), LoopbackMember(2)
+    two.hello = Hello(CLUSTER, two.node_id, 1, 1, 5)
+    two.streams = two.new_streams()
+    introduce(one, two)
+    async with one.running(), two.running():
+        one.streams.set_members({two.node_id: two.address})  # two dials nobody
+        with trio.fail_after(10):
+            while not (one.generations and two.generations):
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        assert one.generations[0] == (two.node_id, 5) and two.generations[0] == (one.node_id, 0)
 
 
 async def dial_raw(member: LoopbackMember, number: int) -> trio.SSLStream[trio.SocketStream]:

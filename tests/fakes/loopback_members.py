@@ -46,6 +46,7 @@ class LoopbackMember:
         self.node_id = node_id_of(number)
         self.admitted: dict[NodeId, Node] = {}
         self.events: list[tuple[NodeId, bool]] = []
+        self.generations: list[tuple[NodeId, int]] = []
         self.changed = trio.Event()
         self.port = PeerPort()
         self.address = ""
@@ -64,6 +65,7 @@ class LoopbackMember:
             rng=random.Random(self.number),
             config=config or StreamsConfig(),
             on_stream=self._on_stream,
+            on_generation=lambda node_id, generation: self.generations.append((node_id, generation)),
         )
         self.port.handle(PROTOCOL_PEER, streams.accept)
         return streams

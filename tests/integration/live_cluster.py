@@ -243,19 +243,19 @@ class Kept:
         self.stack = ExitStack()
         self.cluster: Cluster | None = None
 
-    def get(self, hosts: int) -> Cluster:
+    def get(self, hosts: int, voters: int = 3) -> Cluster:
         if self.cluster is None:
             instance = self.stack.enter_context(reserved_instance())
             net = self.stack.enter_context(Testnet.up(hosts=hosts, instance=instance, together=self.together))
             self.cluster = Cluster(net, Observer(net))
             self.cluster.wait_all_alive()
-            self.cluster.wait_voters(3)
+            self.cluster.wait_voters(voters)
         return self.cluster
 
     @contextmanager
-    def lent(self, hosts: int, *, mend: bool = True) -> Iterator[Cluster]:
+    def lent(self, hosts: int, *, voters: int = 3, mend: bool = True) -> Iterator[Cluster]:
         """The cluster for one test, with an observer of its own; mended at the end if others are to use it."""
-        cluster = self.get(hosts)
+        cluster = self.get(hosts, voters)
         with Observer(cluster.net) as observer:
             cluster.observer = observer
             yield cluster

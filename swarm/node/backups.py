@@ -1,0 +1,124 @@
+"""What this node keeps of its catalog for people: a snapshot a day, and the last state before its log is set aside.
+
+Snapshots are encoded in slices, with a turn of the loop between two; the disk is written in a thread. A day is one of wall time
+since the newest that is there, so restarts neither add to them nor put them off; a clock that was set back does not stop them.
+
+Promise: keeping fails alone. A full disk costs that snapshot, is said, and is tried again; nothing else waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import trio
+
+from swarm import __version__
+from swarm.adapters.kept_snapshots import Kept, KeptSnapshots, Retention
+from swarm.catalog import Catalog
+from swarm.drivers.consensus import Replica
+from swarm.model.entry import SnapshotMeta
+from swarm.model.generation import number_of
+from swarm.ports import Clock
+from swarm.wire.checksum import crc32c
+from swarm.wire.kept import KeptHeader
+
+LOG = logging.getLogger("swarm.backup")
+DAILY, REPLACED = "daily", "replaced"
+DAY_S = 24 * 3600.0
+LOOK_EVERY_S = 600.0
+FIRST_LOOK_S = 60.0
+"""After a start, so that a host that boots has better things to do first."""
+RETENTION = {
+    DAILY: Retention(count_max=7, bytes_max=512 * 1024 * 1024, age_max_s=60 * DAY_S),
+    REPLACED: Retention(count_max=3, bytes_max=256 * 1024 * 1024, age_max_s=365 * DAY_S),
+}
+
+
+class Backups:
+    """One node's own snapshots, and the making of those that are carried away."""
+
+    def __init__(
+        self, catalog: Catalog, replica: Replica, clock: Clock, place: KeptSnapshots, *, node_name: str, generation: int
+    ) -> None:
+        self._catalog = catalog
+        self._replica = replica
+        self._clock = clock
+        self._place = place
+        self._node_name = node_name
+        self._generation = generation
+        self._saving = trio.Lock()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled: one a day."""
+        task_status.started()
+        await trio.sleep(FIRST_LOOK_S)
+        while True:
+            await self.maybe_keep_daily()
+            await trio.sleep(LOOK_EVERY_S)
+
+    async def maybe_keep_daily(self) -> bool:
+        """Keep one if none of the last day is there and the log has gone on since. Whether it did. Never raises."""
+        kept = await self.kept(DAILY)
+        if not self._catalog.cluster_id or (kept and kept[-1].index == self._catalog.applied_index):
+            return False
+        if kept and abs(self._clock.utc() - kept[-1].header.taken_utc) < DAY_S:
+            return False
+        return await self.keep(DAILY)
+
+    async def keep_replaced(self) -> None:
+        """Keep what this node last knew: its log is about to be set aside. Never raises."""
+        if self._catalog.cluster_id:
+            await self.keep(REPLACED)
+
+    async def keep(self, kind: str) -> bool:
+        """Keep one now. Whether that worked; a refusal of the disk is said."""
+        async with self._saving:
+            header, data = await self.make(kind, self._catalog.snapshot_slices())
+            try:
+                await trio.to_thread.run_sync(self._keep, header, data)
+            except OSError as error:
+                LOG.warning("cannot keep a snapshot in %s: %s", self._place.folder, error.strerror or error)
+                return False
+        return True
+
+    def _keep(self, header: KeptHeader, data: bytes) -> None:
+        self._place.save(header, data)
+        self._place.prune(header.kind, RETENTION[header.kind], header.taken_utc)
+
+    async def kept(self, kind: str = "") -> list[Kept]:
+        """What is kept (of one kind), the oldest first."""
+        read: Callable[[str], list[Kept]] = self._place.kept
+        return await trio.to_thread.run_sync(read, kind)
+
+    async def make(self, kind: str, slices: Iterator[bytes]) -> tuple[KeptHeader, bytes]:
+        """A snapshot of this moment, with what it says of itself. `slices` are of this catalog, and not begun yet."""
+        catalog, core = self._catalog, self._replica.core
+        parts = [next(slices)]  # the slices copy the tables here: what is read of the catalog now is of the same moment
+        index, utc, configuration = catalog.applied_index, catalog.time_utc, catalog.configuration
+        term = core.term_at(index) or core.term
+        counts = len(catalog.nodes), len(catalog.tasks)
+        cluster_id = catalog.cluster_id
+        for part in slices:
+            parts.append(part)
+            await trio.lowlevel.checkpoint()
+        data = b"".join(parts)
+        meta = SnapshotMeta(index, term, configuration, index, self._generation, utc, crc32c(data), len(data))
+        return KeptHeader(kind, cluster_id, meta, self._clock.utc(), self._node_name, __version__, *counts), data
+
+
+def shown(kept: KeptHeader) -> dict[str, object]:
+    """A header for people and programs."""
+    return {
+        "kind": kept.kind,
+        "cluster_id": kept.cluster_id,
+        "index": kept.meta.index,
+        "time_utc": kept.meta.time_utc,
+        "taken_utc": kept.taken_utc,
+        "node": kept.node_name,
+        "version": kept.version,
+        "recovery": number_of(kept.meta.recovery_generation),
+        "nodes": kept.nodes,
+        "tasks": kept.tasks,
+        "bytes": kept.meta.length,
+    }

@@ -1,0 +1,69 @@
+"""A quorum is lost for good: a survivor goes on with what it has, and whoever comes back later is taken in anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from testnet.host import tail
+from tests.integration.live_cluster import WORK, Cluster, Kept, eventually
+
+pytestmark = pytest.mark.testnet
+YES = "--yes-i-lose-what-only-the-missing-voters-have"
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[Cluster]:
+    kept = Kept()
+    try:
+        with kept.lent(2, voters=1, mend=False) as cluster:
+            yield cluster
+    finally:
+        kept.close()
+
+
+def voters(cluster: Cluster, number: int) -> list[str]:
+    return cluster.json(number, "status")["voters"]
+
+
+def test_after_the_only_voter_is_lost_a_survivor_goes_on_and_the_old_voter_returns_as_a_learner(two_hosts: Cluster) -> None:
+    cluster = two_hosts
+    (only,) = voters(cluster, 1)
+    lost = int(only.removeprefix("h"))
+    survivor = 3 - lost
+    cluster.submit("stays", "--constraint", f"node.name==h{survivor}", node=lost)
+    cluster.submit("moves", "--constraint", "node.os==linux", node=lost)
+    cluster.ok(lost, "task", "submit", "--name", "last", "--detach", *WORK)  # acknowledged right before the end
+    cluster.kill(lost)
+    kept = {run for run in cluster.runs("stays") if run[0] == survivor}
+    assert len(kept) == 1
+    eventually(lambda: cluster.swarm(survivor, "status").returncode == 6, "the survivor to miss its leader")
+    assert cluster.swarm(survivor, "task", "submit", "--name", "early", "--detach", *WORK).returncode in (6, 7)
+
+    eventually(lambda: cluster.json(survivor, "recover", "--dry-run")["refused"] == "", "the leader to be long gone")
+    shown = cluster.ok(survivor, "recover", "--dry-run")
+    assert f"h{lost}" in shown and "last heard a leader" in shown and "kept:" in shown
+    assert cluster.refused(survivor, "recover").returncode != 0, "nothing happens without a typed confirmation"
+    told = cluster.ok(survivor, "recover", YES)
+    assert f"h{survivor} leads the cluster in recovery 1" in told
+
+    assert cluster.tasks(survivor).keys() == {"stays", "moves", "last"}, "nothing acknowledged is lost"
+    assert voters(cluster, survivor) == [f"h{survivor}"]
+    assert kept <= cluster.runs(), "what ran was not restarted"
+    for name in ("moves", "last"):
+        cluster.wait_runs(name, on=[survivor], timeout_s=30)
+    cluster.ok(survivor, "task", "submit", "--name", "late", "--detach", *WORK)
+    cluster.wait_runs("late", on=[survivor])
+
+    before = cluster.runs()
+    cluster.revive(lost)
+    eventually(lambda: cluster.json(lost, "status")["recovery"] == 1, "the old voter to follow the recovery", timeout_s=30)
+    cluster.wait_all_alive(timeout_s=60)
+    eventually(lambda: cluster.json(lost, "status")["role"] == "learner", "the old voter to be a learner")
+    assert "the cluster was recovered without this node" in tail(cluster.net.host(lost).daemon_log, 20_000)
+    assert before <= cluster.runs(), "its return disturbs nothing"
+    assert voters(cluster, lost) == [f"h{survivor}"]
+    cluster.ok(lost, "task", "submit", "--name", "through", "--detach", *WORK)
+    for name in ("stays", "moves", "last", "late", "through"):
+        cluster.wait_runs(name, timeout_s=30)
