@@ -136,8 +136,11 @@ class Outgoing:
             self.refused = False
             secure = await self._dial()
             try:
-                self.estranged = True  # TLS 1.3: that our certificate is refused shows when we first read
-                reader = await self._greet(secure)
+                try:
+                    reader = await self._greet(secure)
+                except PeerError as error:  # TLS 1.3: that our certificate is refused shows when we first read
+                    self.estranged = not (self.refused or isinstance(error, OtherGeneration))
+                    raise
                 self.estranged = False
                 await self._carry(secure, reader)
             finally:
@@ -145,7 +148,6 @@ class Outgoing:
         except PeerError as error:
             self._counters[f"dial_{error.reason}"] += 1
             self.reason = str(error)
-            self.estranged = self.estranged and not self.refused
 
     async def _dial(self) -> SecureStream:
         try:
@@ -170,7 +172,6 @@ class Outgoing:
             try:
                 self.theirs = check_hello(frame, self._mine, secure.node_id)
             except OtherGeneration as error:
-                self.estranged = False
                 self._on_generation(self.node_id, error.generation)
                 raise
             self.refused = False

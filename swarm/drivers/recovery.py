@@ -7,7 +7,8 @@ takes the log of the others. Containers run on either way, as over any restart.
 
 Promises kept here: the new generation is in the data folder before the daemon acts in it, and is never left for an earlier one;
 a rival (another recovery of the same number) is not followed, only told of; a recovery is refused while there is a quorum, a
-leader, or (unless the operator insists) a survivor with a newer log. The leader of a rival may begin one, to settle which of them stays.
+leader, or (unless the operator insists) a survivor with a newer log. The leader of a rival may begin one, to settle which of them
+stays.
 """
 
 from __future__ import annotations

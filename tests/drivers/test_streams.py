@@ -273,7 +273,7 @@ async def test_a_hello_of_another_recovery_is_refused_by_both() -> None:
         await until_counted(one.streams.counters, "refused_other_generation")
         await until_counted(two.streams.counters, "refused_other_generation")
         assert not one.events and not two.events
-        assert not one.streams.refusals(), "it is a member all the same"
+        assert not one.streams.refusals() and not one.streams.estranged(), "it is a member all the same"
 
 
 async def test_each_side_is_told_which_recovery_the_other_follows_whoever_dials() -> None:

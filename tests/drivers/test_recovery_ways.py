@@ -95,7 +95,7 @@ async def test_the_order_is_on_disk_before_the_daemon_starts_anew(autojump_clock
 
 
 async def test_with_a_leader_or_a_majority_in_reach_nothing_is_begun(autojump_clock: trio.testing.MockClock) -> None:
-    async with survivors() as (world, made):
+    async with survivors() as (_, made):
         for survivor in made.values():
             with pytest.raises(Conflict, match="leader"):
                 await survivor.recovery.begin(confirm=f"n{survivor.recovery.look().node_id[0]}", even_behind=True)
