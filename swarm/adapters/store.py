@@ -36,7 +36,7 @@ import trio
 from swarm.adapters import store_rows
 from swarm.adapters.store_file import DATABASE, GenerationFile, MarkFile, fsync_folder, set_aside
 from swarm.adapters.store_rows import Damaged
-from swarm.errors import BadMessage, StoreFailure, StoreFull
+from swarm.errors import BadMessage, StartRefused, StoreFailure, StoreFull
 from swarm.ports import Batch, Stored
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
@@ -144,7 +144,8 @@ def _checkpoint(connection: sqlite3.Connection, kind: str) -> bool:
 
 def open_store(folder: Path, *, trusted: bool = True) -> tuple[SqliteStore, Stored]:
     """Open the store in `folder`, making or replacing it as needed. Blocks; reads everything. Raises `StoreFailure` when the disk
-    refuses, never for damage: that is set aside and told by `Stored.store_generation`. So is one that is not `trusted`."""
+    refuses, never for damage: that is set aside and told by `Stored.store_generation`. So is one that is not `trusted`. Raises
+    `StartRefused` for one of a newer program, which is left as it is."""
     try:
         if not trusted:
             set_aside(folder, GenerationFile(folder).read())
@@ -180,6 +181,13 @@ def _opened(
 ) -> tuple[SqliteStore, Stored]:
     """Verify, and make durable what is there: a write makes the write-ahead log's file, then its name is synced too."""
     _configure(connection)
+    if (found := store_rows.schema(connection)) > store_rows.STORE_SCHEMA:
+        connection.close()
+        raise StartRefused(
+            f"cannot open the store in {folder}",
+            cause=f"a newer swarm wrote it: store schema {found}, this program knows {store_rows.STORE_SCHEMA}",
+            hint="upgrade swarm on this host; nothing was changed, containers run on",
+        )
     stored = store_rows.load(connection, generation)
     sequence = store_rows.sequence(connection)
     if sequence < mark.read():

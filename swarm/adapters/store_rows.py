@@ -30,6 +30,11 @@ _SEQUENCE = "probe"
 """The fact that counts transactions; named for what it was first made for."""
 
 
+STORE_SCHEMA = 1
+"""Of everything in the database. A program that writes what this one would misread raises it, in the fact `schema`, before it
+writes the first of it. Missing where nothing said so yet: 1."""
+
+
 class Damaged(Exception):
     """The file does not hold what was written to it."""
 
@@ -55,6 +60,7 @@ def create(connection: sqlite3.Connection, generation: int) -> None:
     _put(connection, "generation", encode(generation))
     _put(connection, "hard", encode(HardState()))
     _put(connection, "anchor", encode(_Anchor()))
+    _put(connection, "schema", encode(STORE_SCHEMA))
     connection.execute("COMMIT")
 
 
@@ -137,6 +143,12 @@ def _need(connection: sqlite3.Connection, name: str) -> bytes:
 
 def _anchor(connection: sqlite3.Connection) -> _Anchor:
     return decode_untrusted(_need(connection, "anchor"), _Anchor, bytes_max=64)
+
+
+def schema(connection: sqlite3.Connection) -> int:
+    """The schema that this store was written under. Raises `Damaged`, `BadMessage` or what SQLite raises."""
+    content = _get(connection, "schema")
+    return decode_untrusted(content, int, bytes_max=64) if content is not None else 1
 
 
 def sequence(connection: sqlite3.Connection) -> int:

@@ -31,6 +31,10 @@ _FRAMES_PER_TURN = 64
 _NETWORK = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
+UPGRADE = "upgrade swarm on"
+"""What a refusal for its version says."""
+
+
 @dataclass(frozen=True, slots=True)
 class StreamsConfig:
     """Every number of the streams. Lower waits notice more and tolerate less load; lower bounds drop earlier."""
@@ -211,7 +215,9 @@ def check_hello(frame: Frame, mine: Hello, claimed: str) -> Hello:
     if frame.cluster_id != mine.cluster_id:
         raise BadMessage(f"it belongs to the cluster {frame.cluster_id[:32]}, this node to {mine.cluster_id}")
     if frame.protocol_version != mine.protocol_version:
-        raise BadMessage(f"it speaks version {frame.protocol_version} of the protocol, this node version {mine.protocol_version}")
+        spoken, known = frame.protocol_version, mine.protocol_version
+        older = "this node" if spoken > known else "it"
+        raise BadMessage(f"it speaks version {spoken} of the protocol, this node version {known}: {UPGRADE} {older}")
     if frame.node_id != claimed:
         raise BadMessage("its hello and its certificate name different nodes")
     if frame.recovery_generation != mine.recovery_generation:

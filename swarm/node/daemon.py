@@ -55,6 +55,7 @@ from swarm.drivers.declare import Admitted, Declaring
 from swarm.drivers.departure import Departure
 from swarm.drivers.joining import join_again
 from swarm.drivers.keys import KeyFollower
+from swarm.drivers.link import UPGRADE
 from swarm.drivers.logs import LogRelay, LogSource
 from swarm.drivers.membership import Gossip
 from swarm.drivers.proofs import Proofs
@@ -67,7 +68,7 @@ from swarm.drivers.streams import Streams
 from swarm.drivers.submit_queue import SubmitQueue
 from swarm.drivers.twins import Twins
 from swarm.drivers.view import ViewSource
-from swarm.errors import Unavailable
+from swarm.errors import Conflict, Unavailable
 from swarm.membership import Config as MembershipConfig
 from swarm.membership import MemberChanged, MemberIdentity, Membership
 from swarm.model.command import Admit
@@ -262,6 +263,8 @@ class Daemon:
 
     async def admit(self, node: Node) -> tuple[Node, ...]:
         """Somebody at the desk holds the token and asks to be a member: the log decides."""
+        if reason := self.admitted.too_old(node):
+            raise Conflict(f"cannot admit {node.name}", cause=reason, hint=f"{UPGRADE} its host")
         await self.replica.submit(Admit(node), request_id=self.request_id())
         LOG.info("admitted %s at %s", node.name, node.address)
         return tuple(self.catalog.nodes.values())

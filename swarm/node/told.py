@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from swarm.drivers.link import UPGRADE
+
 if TYPE_CHECKING:
     from swarm.node.daemon import Daemon
 
@@ -14,7 +16,10 @@ def refusals(daemon: Daemon) -> list[str]:
     """Members that refuse this node, one line each."""
     hint = "after swarm node rm: run swarm reset on this host and join anew"
     found = daemon.streams.refusals()
-    told = [f"{daemon.name_of(node_id)} does not accept this node: {reason}; {hint}" for node_id, reason in found]
+    told = [
+        f"{daemon.name_of(node_id)} does not accept this node: {reason}{'' if UPGRADE in reason else f'; {hint}'}"
+        for node_id, reason in found
+    ]
     told = told or [f"the cluster does not accept this node: {each}; {hint}" for each in (daemon.rejoining.refused,) if each]
     return daemon.recovery.complaints() + told
 

@@ -51,6 +51,12 @@ _GENERATION_SHIFT = 40
 _COUNTER_END = 1 << 64
 
 
+class OtherVersion(BadMessage):
+    """Sealed by a program of another packet version. No state changed; count and drop. Its streams say more."""
+
+    reason = "other_version"
+
+
 class UnknownKey(Unauthenticated):
     """Sealed with a key this node does not hold: another cluster, or a retired key. No state changed; count and drop."""
 
@@ -170,7 +176,7 @@ class Sealer:
             raise BadMessage(f"a packet of {len(packet)} bytes")
         version, name, sender_bytes, counter, nonce = _HEADER.unpack_from(packet)
         if version != VERSION:
-            raise BadMessage(f"a packet of version {version}")
+            raise OtherVersion(f"a packet of version {version}; this program knows {VERSION}")
         key = self._keys.get(name)
         if key is None:
             raise UnknownKey("sealed with a key that is not held here")

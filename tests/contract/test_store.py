@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from swarm.adapters import store_rows
 from swarm.adapters.store import open_store
-from swarm.errors import StoreFailure
+from swarm.errors import StartRefused, StoreFailure
 from swarm.model.entry import Configuration, Entry, HardState, SnapshotMeta, Voter
 from swarm.ports import Batch, Store, Stored
 from swarm.wire.checksum import crc32c
+from swarm.wire.codec import encode
 from tests.fakes.memory_store import MemoryStore
 
 Reopen = Callable[[Store], Awaitable[tuple[Store, Stored]]]
@@ -233,3 +235,33 @@ async def test_a_generation_that_cannot_be_read_is_never_begun_anew(tmp_path: Pa
         (tmp_path / "store.json").write_bytes(content)
     with pytest.raises(StoreFailure, match=r"store\.json"):
         open_store(tmp_path)
+
+
+async def test_a_store_of_a_newer_program_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path)
+    await store.write([Batch(1, entries(1, 3))])
+    await store.close()
+    connection = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
+    connection.execute("BEGIN")
+    store_rows._put(connection, "schema", encode(store_rows.STORE_SCHEMA + 1))
+    connection.execute("COMMIT")
+    connection.close()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for _ in range(2):
+        with pytest.raises(StartRefused, match="cannot open the store") as refused:
+            open_store(tmp_path)
+        assert "newer swarm wrote it" in refused.value.cause and "upgrade swarm" in refused.value.hint
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert {name: data for name, data in after.items() if not name.endswith(("-wal", "-shm"))} == before
+
+
+async def test_a_store_that_names_no_schema_is_of_the_first(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path)
+    await store.write([Batch(1, entries(1, 3))])
+    await store.close()
+    connection = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
+    connection.execute("DELETE FROM fact WHERE name = 'schema'")
+    connection.close()
+    store, stored = open_store(tmp_path)
+    assert (stored.store_generation, stored.entries) == (1, entries(1, 3))
+    await store.close()
