@@ -28,6 +28,28 @@ class Clock(Protocol):
 # ---- the store ------------------------------------------------------------------------------------------------------------
 
 
+class SnapshotData(Protocol):
+    """The bytes of one snapshot, wherever they lie; plain `bytes` are one. Consensus passes it on and never looks inside."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """A piece of it. It may come from a disk: ask through `Store.read`."""
+
+
+class Spool(Protocol):
+    """A snapshot that is being written, beside the log's writes. Nothing of it counts before `finish` has returned."""
+
+    async def append(self, data: bytes) -> None:
+        """Write the next bytes. Raises `Unavailable` when the disk refuses: the log is not touched."""
+
+    async def finish(self, meta: SnapshotMeta) -> SnapshotData:
+        """Make it durable under what describes it. It stays while anybody holds what is returned, or a written batch names it."""
+
+    async def discard(self) -> None:
+        """Forget it; nothing happens after `finish`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What must be on disk together. `entries` replace everything from the first one's index on (after `truncate_from`)."""
@@ -38,7 +60,7 @@ class Batch:
     """Delete rows at and above this index first; 0 for none."""
     hard_state: HardState | None = None
     snapshot: SnapshotMeta | None = None
-    snapshot_data: bytes | None = None
+    snapshot_data: SnapshotData | None = None
     """A snapshot replaces rows up to its index (and every row, when it was received from a leader and does not match)."""
     discard_log: bool = False
     committed: Committed | None = None
@@ -53,7 +75,7 @@ class Stored:
     hard_state: HardState
     entries: tuple[Entry, ...]
     snapshot: SnapshotMeta | None
-    snapshot_data: bytes | None
+    snapshot_data: SnapshotData | None
     committed: Committed = Committed()
     """The newest that was written; never beyond what is held here."""
 
@@ -67,6 +89,12 @@ class Store(Protocol):
 
     async def probe(self) -> None:
         """A small durable write, to learn whether the disk still works."""
+
+    async def spool(self) -> Spool:
+        """Begin to write a snapshot. Raises `Unavailable`, as `Spool.append` does."""
+
+    async def read(self, data: SnapshotData, start: int, end: int) -> bytes:
+        """A piece of a snapshot, never more than there is. Raises `Unavailable`."""
 
     async def close(self) -> None:
         """Finish and release the file."""

@@ -24,6 +24,7 @@ import trio
 
 from swarm.adapters import archive_file as files
 from swarm.model.archived import Archived, Base
+from swarm.ports import SnapshotData
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 """Larger: coarser pruning. Smaller: more files."""
@@ -49,7 +50,7 @@ class Archive:
         """See `ArchiveFolder.write`."""
         await trio.to_thread.run_sync(self._folder.write, records, limiter=self._limiter, abandon_on_cancel=True)
 
-    async def offer_base(self, base: Base, data: bytes) -> None:
+    async def offer_base(self, base: Base, data: SnapshotData) -> None:
         """See `ArchiveFolder.offer_base`."""
         await trio.to_thread.run_sync(self._folder.offer_base, base, data, limiter=self._limiter, abandon_on_cancel=True)
 
@@ -81,7 +82,7 @@ class ArchiveFolder:
         """Append applied entries; those that are here already are passed over. Raises OSError, with those before it kept."""
         self._guarded(lambda: self._write(records))
 
-    def offer_base(self, base: Base, data: bytes) -> None:
+    def offer_base(self, base: Base, data: SnapshotData) -> None:
         """Keep this snapshot, if it is time for one. Raises OSError."""
         self._guarded(lambda: self._offer_base(base, data))
 
@@ -196,7 +197,7 @@ class ArchiveFolder:
         if kept:
             self._append(kept)
 
-    def _offer_base(self, base: Base, data: bytes) -> None:
+    def _offer_base(self, base: Base, data: SnapshotData) -> None:
         if base.index <= self._base_index or base.cluster_id != self._cluster_id:
             return
         missing = base.index > self.last_index or (self._base_index < 0 and not files.entries_path(self._folder, 1).exists())
@@ -204,7 +205,7 @@ class ArchiveFolder:
         if not (missing or due or base.index - max(self._base_index, 0) >= BASE_ENTRIES_MAX):
             return
         try:
-            path = files.write_base(self._folder, base, data)
+            path = files.write_base(self._folder, base, data[:])
         except OSError:
             files.base_path(self._folder, base.index).with_suffix(".new").unlink(missing_ok=True)
             raise

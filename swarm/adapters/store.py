@@ -18,6 +18,8 @@ is final: what is on disk is not known, and a second sync that succeeds would sa
 the log is taken back by our own checkpoints and not by SQLite's, whose failed syncs it does not report. After a start the log is
 copied into the database at once, since pages that a failed sync left in the kernel's memory are not on the disk.
 
+A snapshot is a file of its own (`snapshot_files`), whole and durable before a transaction here names it.
+
 Promises kept here: `write` returns only when durable; after one final failure nothing is written any more; opening never returns
 a row that does not match its checksum, nor less than was acknowledged.
 """
@@ -34,10 +36,11 @@ from pathlib import Path
 import trio
 
 from swarm.adapters import store_rows
+from swarm.adapters.snapshot_files import FileSpool, SnapshotFolder
 from swarm.adapters.store_file import DATABASE, GenerationFile, MarkFile, fsync_folder, set_aside
 from swarm.adapters.store_rows import Damaged
 from swarm.errors import BadMessage, StartRefused, StoreFailure, StoreFull
-from swarm.ports import Batch, Stored
+from swarm.ports import Batch, SnapshotData, Stored
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 """The write-ahead log is copied into the database after so much of it. Less: more syncs. More: a longer log."""
@@ -57,8 +60,11 @@ class SqliteStore:
     caller waits until the disk answers, since nobody could say otherwise what is on it.
     """
 
-    def __init__(self, connection: sqlite3.Connection, log: Path, mark: MarkFile, sequence: int) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, log: Path, mark: MarkFile, sequence: int, snapshots: SnapshotFolder
+    ) -> None:
         """`log` is the path of the write-ahead log; `sequence` the number of the last transaction."""
+        self._snapshots = snapshots
         self._connection = connection
         self._log = log
         self._mark = mark
@@ -72,10 +78,22 @@ class SqliteStore:
         """Write all batches, in order, in one transaction, and sync. Raises `StoreFull`, having written nothing, or
         `StoreFailure`, after which nothing may be written."""
         await self._in_thread("write the log", lambda: self._write(batches))
+        for batch in batches:
+            if batch.snapshot is not None:
+                self._snapshots.switched(batch.snapshot)
 
     async def probe(self) -> None:
         """A small durable write. Raises as `write`."""
         await self._in_thread("probe the disk", lambda: None)
+        await self._snapshots.maybe_sweep()
+
+    async def spool(self) -> FileSpool:
+        """Begin to write a snapshot. Raises `Unavailable`."""
+        return await self._snapshots.spool()
+
+    async def read(self, data: SnapshotData, start: int, end: int) -> bytes:
+        """A piece of a snapshot. Raises `Unavailable`."""
+        return await self._snapshots.read(data, start, end)
 
     async def close(self) -> None:
         """Close the file; a last checkpoint is SQLite's business."""
@@ -188,12 +206,14 @@ def _opened(
             cause=f"a newer swarm wrote it: store schema {found}, this program knows {store_rows.STORE_SCHEMA}",
             hint="upgrade swarm on this host; nothing was changed, containers run on",
         )
-    stored = store_rows.load(connection, generation)
+    snapshots = SnapshotFolder(folder)
+    stored = store_rows.load(connection, generation, snapshots)
     sequence = store_rows.sequence(connection)
     if sequence < mark.read():
         raise Damaged(f"transaction {mark.read()} was synced, but {sequence} is the newest that is there")
     _checkpoint(connection, "TRUNCATE")
-    store = SqliteStore(connection, folder / (DATABASE + "-wal"), mark, sequence)
+    store = SqliteStore(connection, folder / (DATABASE + "-wal"), mark, sequence, snapshots)
+    snapshots.open(stored.snapshot)
     with suppress(StoreFull):
         store._guarded("open the store", lambda: None)
     fsync_folder(folder)

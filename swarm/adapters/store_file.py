@@ -25,6 +25,7 @@ from swarm.wire.checksum import crc32c
 
 DATABASE = "log.db"
 GENERATION = "store.json"
+SNAPSHOTS = "log.snapshots"
 MARK = "log.mark"
 _MARK = struct.Struct(">QQI")
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -126,4 +127,6 @@ def set_aside(folder: Path, generation: int) -> None:
         path = folder / (DATABASE + suffix)
         if path.exists():
             os.replace(path, folder / f"{DATABASE}.damaged-{generation}{suffix}")
+    if (folder / SNAPSHOTS).exists():
+        os.replace(folder / SNAPSHOTS, folder / f"{SNAPSHOTS}.damaged-{generation}")
     fsync_folder(folder)

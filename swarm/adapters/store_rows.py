@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from swarm.adapters.snapshot_files import SnapshotFile, SnapshotFolder
 from swarm.model.entry import Committed, Entry, HardState, SnapshotMeta
-from swarm.ports import Batch, Stored
+from swarm.ports import Batch, SnapshotData, Stored
 from swarm.wire.checksum import crc32c
 from swarm.wire.codec import decode_untrusted, encode
 from swarm.wire.limits import PAYLOAD_BYTES_MAX
@@ -30,9 +31,9 @@ _SEQUENCE = "probe"
 """The fact that counts transactions; named for what it was first made for."""
 
 
-STORE_SCHEMA = 1
-"""Of everything in the database. A program that writes what this one would misread raises it, in the fact `schema`, before it
-writes the first of it. Missing where nothing said so yet: 1."""
+STORE_SCHEMA = 2
+"""Since 2 a snapshot may be a file beside the database. Of everything in the database. A program that writes what this one would
+misread raises it, in the fact `schema`, before it writes the first of it. Missing where nothing said so yet: 1."""
 
 
 class Damaged(Exception):
@@ -60,7 +61,7 @@ def create(connection: sqlite3.Connection, generation: int) -> None:
     _put(connection, "generation", encode(generation))
     _put(connection, "hard", encode(HardState()))
     _put(connection, "anchor", encode(_Anchor()))
-    _put(connection, "schema", encode(STORE_SCHEMA))
+    _put(connection, "schema", encode(1))
     connection.execute("COMMIT")
 
 
@@ -71,10 +72,10 @@ def put_sequence(connection: sqlite3.Connection, number: int) -> None:
 
 def write_batch(connection: sqlite3.Connection, batch: Batch) -> int:
     """Everything a batch says, in the order in which `ports.Batch` means it. Returns how many bytes of content that is."""
-    size_bytes = len(batch.snapshot_data or b"")
+    size_bytes = 0
     if batch.snapshot is not None:
         assert batch.snapshot_data is not None, "a snapshot has data"
-        _write_snapshot(connection, batch.snapshot, batch.snapshot_data, discard=batch.discard_log)
+        size_bytes += _write_snapshot(connection, batch.snapshot, batch.snapshot_data, discard=batch.discard_log)
     if batch.truncate_from:
         connection.execute("DELETE FROM log WHERE position >= ?", (batch.truncate_from,))
     if batch.entries:
@@ -86,15 +87,22 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> int:
     return size_bytes
 
 
-def _write_snapshot(connection: sqlite3.Connection, meta: SnapshotMeta, data: bytes, *, discard: bool) -> None:
+def _write_snapshot(connection: sqlite3.Connection, meta: SnapshotMeta, data: SnapshotData, *, discard: bool) -> int:
+    """A snapshot in a file is only named here. Returns how many bytes of content were written."""
     anchor = _Anchor(meta.index, 0 if discard else _chain_at(connection, meta.index))
     _put(connection, "snapshot", encode(meta))
-    _put(connection, "snapshot data", data)
+    inside = b"" if isinstance(data, SnapshotFile) else data[:]
+    if isinstance(data, SnapshotFile):
+        connection.execute("DELETE FROM fact WHERE name = 'snapshot data'")
+        _put(connection, "schema", encode(STORE_SCHEMA))
+    else:
+        _put(connection, "snapshot data", inside)
     _put(connection, "anchor", encode(anchor))
     if discard:
         connection.execute("DELETE FROM log")
     else:
         connection.execute("DELETE FROM log WHERE position <= ?", (meta.index,))
+    return len(inside)
 
 
 def _append(connection: sqlite3.Connection, entries: Sequence[Entry]) -> int:
@@ -157,21 +165,32 @@ def sequence(connection: sqlite3.Connection) -> int:
     return decode_untrusted(content, int, bytes_max=64) if content is not None else 0
 
 
-def load(connection: sqlite3.Connection, generation: int) -> Stored:
+def load(connection: sqlite3.Connection, generation: int, snapshots: SnapshotFolder) -> Stored:
     """Read and verify everything. Raises `Damaged`, `BadMessage` or what SQLite raises. O(size of the store)."""
     if decode_untrusted(_need(connection, "generation"), int, bytes_max=64) != generation:
         raise Damaged("the file is not the one that was last made here")
     hard_state = decode_untrusted(_need(connection, "hard"), HardState, bytes_max=4096)
     packed = _get(connection, "snapshot")
     snapshot = decode_untrusted(packed, SnapshotMeta, bytes_max=_ROW_BYTES_MAX) if packed is not None else None
-    data = _need(connection, "snapshot data") if snapshot is not None else None
-    if snapshot is not None and data is not None and (len(data), crc32c(data)) != (snapshot.length, snapshot.crc32c):
-        raise Damaged("the snapshot does not match its description")
+    data = _load_snapshot(connection, snapshot, snapshots) if snapshot is not None else None
     anchor = _anchor(connection)
     if anchor.index != (snapshot.index if snapshot else 0):
         raise Damaged("the log does not begin where the snapshot ends")
     entries = _load_log(connection, anchor)
     return Stored(generation, hard_state, entries, snapshot, data, _load_committed(connection, anchor, entries))
+
+
+def _load_snapshot(connection: sqlite3.Connection, meta: SnapshotMeta, snapshots: SnapshotFolder) -> SnapshotData:
+    """In its file; or in the database itself, where programs before files kept it."""
+    inside = _get(connection, "snapshot data")
+    if inside is None:
+        data = snapshots.load(meta)
+        if data is None:
+            raise Damaged("the snapshot's file is missing or does not match its description")
+        return data
+    if (len(inside), crc32c(inside)) != (meta.length, meta.crc32c):
+        raise Damaged("the snapshot does not match its description")
+    return inside
 
 
 def _load_committed(connection: sqlite3.Connection, anchor: _Anchor, entries: Sequence[Entry]) -> Committed:

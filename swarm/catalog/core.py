@@ -14,6 +14,7 @@ Pure: no I/O, no clock, no randomness of its own.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from swarm.catalog import assignments, lookup, nodes, secrets, snapshot, tasks
 from swarm.catalog.checks import finite, invalid
 from swarm.catalog.history import EventRing
 from swarm.catalog.requests import Requests
+from swarm.catalog.restoring import Restoring
 from swarm.catalog.state import State
 from swarm.catalog.turn import Turn
 from swarm.errors import BadMessage, Bug, UnknownEntry
@@ -242,9 +244,18 @@ class Catalog:
         """The same bytes in pieces of at most 200 records, all of the moment of the first."""
         return snapshot.slices(self._state, self._requests)
 
+    def restoring(self) -> Restoring:
+        """Become what a snapshot holds, step by step; until the last one nothing changes."""
+        return Restoring(self._become)
+
     def restore(self, data: bytes) -> None:
-        """Become what a snapshot holds; events begin anew there. Raises `BadMessage`, with nothing changed."""
-        state, requests = snapshot.parse_untrusted(data)
+        """The same in one go. Raises `BadMessage`, with nothing changed."""
+        restoring = self.restoring()
+        for _ in itertools.chain(restoring.feed(data), restoring.finish()):
+            pass
+
+    def _become(self, state: State, requests: Requests) -> None:
+        """Events begin anew there."""
         self._state, self._requests, self._events = state, requests, EventRing(state.last_index)
 
     def digest(self) -> bytes:

@@ -24,7 +24,7 @@ KEPT_S = 24 * 3600.0
 KEPT_MAX = 100_000
 
 
-class RequestRecord(msgspec.Struct, frozen=True, array_like=True):
+class RequestRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One request id and what it gave."""
 
     request_id: RequestId
@@ -38,9 +38,15 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True):
 class Requests:
     """The bounded table. `records` is in order of the log."""
 
-    def __init__(self, records: Iterable[RequestRecord] = ()) -> None:
-        self._by_id: dict[RequestId, RequestRecord] = {record.request_id: record for record in records}
-        self._order: deque[RequestRecord] = deque(self._by_id.values())
+    def __init__(self) -> None:
+        self._by_id: dict[RequestId, RequestRecord] = {}
+        self._order: deque[RequestRecord] = deque()
+
+    def extend(self, records: Iterable[RequestRecord]) -> None:
+        """Take records of a snapshot, oldest first; an id that is there already is not taken again."""
+        for record in records:
+            if self._by_id.setdefault(record.request_id, record) is record:
+                self._order.append(record)
 
     @property
     def records(self) -> tuple[RequestRecord, ...]:

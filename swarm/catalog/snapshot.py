@@ -5,7 +5,11 @@ then the tables in a fixed order, sorted by key and cut into slices of at most 2
 long in one go. Equal states give equal bytes, on every replica: the digest is a hash of them. Request ids and removed nodes
 are state and belong to it; indexes and the ring of events do not.
 
-Promise: `parse_untrusted` raises only `BadMessage`, and returns only states whose records name each other.
+Making one and reading one are both done in steps of a few milliseconds: the large tables are read as they were at one moment
+(`moment`), a block a step; a reader takes pieces cut anywhere, decodes a block a step, and then fills tables and indexes, some
+hundred records a step.
+
+Promise: a `Reading` raises only `BadMessage`, and gives only states whose records name each other.
 
 Pure: no I/O, no clock, no randomness of its own.
 """
@@ -13,11 +17,12 @@ Pure: no I/O, no clock, no randomness of its own.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from swarm.catalog.moment import Moment
 from swarm.catalog.requests import RequestRecord, Requests
 from swarm.catalog.state import State
 from swarm.errors import BadMessage
@@ -32,6 +37,7 @@ from swarm.wire.codec import decode_untrusted, encode
 
 FORMAT = 1
 SLICE_RECORDS = 200
+FILL_RECORDS = 500
 _BLOCK_BYTES_MAX = 512 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 
@@ -56,24 +62,51 @@ class _Slice(msgspec.Struct, frozen=True, array_like=True):
 
 
 def slices(state: State, requests: Requests) -> Iterator[bytes]:
-    """The blocks, in order. The tables are copied (shallowly: records are immutable) at the first `next`, so the state may
-    change between two of them. Each block costs about a millisecond."""
+    """The blocks, in order. All of them are of the moment of the first `next`: the state may change between two of them. Drain
+    it or close it: until then every change of a task costs a little more."""
+    moment = state.begin_moment()
+    try:
+        yield from _blocks(state, requests, moment)
+    finally:
+        state.end_moment(moment)
+
+
+def _blocks(state: State, requests: Requests, moment: Moment) -> Iterator[bytes]:
     header = _Header(
         FORMAT, state.cluster_id, state.last_index, state.last_time_utc, state.configuration, state.configuration_index
     )
-    tables: list[tuple[str, list[Any]]] = [
-        ("nodes", [state.nodes[key] for key in sorted(state.nodes)]),
-        ("removed", [_Removed(key, state.removed_nodes[key]) for key in sorted(state.removed_nodes)]),
-        ("tasks", [state.tasks[key] for key in sorted(state.tasks)]),
-        ("assignments", [state.assignments[key] for key in sorted(state.assignments)]),
-        ("tokens", [state.api_tokens[key] for key in sorted(state.api_tokens)]),
-        ("requests", list(requests.records)),
-        ("secrets", [state.secrets] if state.secrets != Secrets() else []),
-    ]
+    nodes = [state.nodes[key] for key in sorted(state.nodes)]
+    removed = [_Removed(key, state.removed_nodes[key]) for key in sorted(state.removed_nodes)]
+    tokens = [state.api_tokens[key] for key in sorted(state.api_tokens)]
+    kept, secrets = requests.records, [state.secrets] if state.secrets != Secrets() else []
     yield _block(header)
-    for name, records in tables:
-        for start in range(0, len(records), SLICE_RECORDS):
-            yield _block(_Slice(name, records[start : start + SLICE_RECORDS]))
+    yield from _table("nodes", _cut(nodes))
+    yield from _table("removed", _cut(removed))
+    yield from _table("tasks", moment.task_slices(SLICE_RECORDS))
+    yield from _table("assignments", moment.assignment_slices(SLICE_RECORDS))
+    yield from _table("tokens", _cut(tokens))
+    yield from _table("requests", _cut(kept))
+    yield from _table("secrets", _cut(secrets))
+
+
+def _cut(records: Sequence[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(records), SLICE_RECORDS):
+        yield list(records[start : start + SLICE_RECORDS])
+
+
+def _table(name: str, parts: Iterator[list[Any]]) -> Iterator[bytes]:
+    """Blocks of exactly `SLICE_RECORDS` records, whatever the parts: equal states give equal bytes. An empty piece where a part
+    filled none."""
+    waiting: list[Any] = []
+    for part in parts:
+        waiting += part
+        if len(waiting) < SLICE_RECORDS:
+            yield b""
+        while len(waiting) >= SLICE_RECORDS:
+            yield _block(_Slice(name, waiting[:SLICE_RECORDS]))
+            del waiting[:SLICE_RECORDS]
+    if waiting:
+        yield _block(_Slice(name, waiting))
 
 
 def _block(content: Any) -> bytes:
@@ -92,14 +125,41 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def parse_untrusted(data: bytes) -> tuple[State, Requests]:
-    """The state that `slices` wrote. Raises only `BadMessage`."""
-    blocks = _blocks_untrusted(data)
-    header = decode_untrusted(next(blocks, b""), _Header, bytes_max=_BLOCK_BYTES_MAX)
-    if header.format != FORMAT:
-        raise BadMessage(f"snapshot format {header.format} is not known here")
-    tables: dict[str, list[Any]] = {name: [] for name in _KINDS}
-    for block in blocks:
+class Reading:
+    """A snapshot on its way back to a state. Every `next` of an iterator given out here takes a few milliseconds at most, for
+    blocks of `SLICE_RECORDS` records."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._header: _Header | None = None
+        self._tables: dict[str, list[Any]] = {name: [] for name in _KINDS}
+        self._requests = Requests()
+
+    def feed(self, piece: bytes) -> Iterator[None]:
+        """Take the next bytes and decode the blocks that are whole, one a step. Raises `BadMessage`."""
+        self._buffer += piece
+        position = 0
+        while (block := self._block_at(position)) is not None:
+            position += _LENGTH.size + len(block)
+            self._take(block)
+            yield
+        del self._buffer[:position]
+
+    def _block_at(self, position: int) -> bytes | None:
+        begin = position + _LENGTH.size
+        if begin > len(self._buffer):
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer, position)
+        if length > _BLOCK_BYTES_MAX:
+            raise BadMessage(f"snapshot: a block of {length} bytes")
+        return bytes(self._buffer[begin : begin + length]) if begin + length <= len(self._buffer) else None
+
+    def _take(self, block: bytes) -> None:
+        if self._header is None:
+            self._header = decode_untrusted(block, _Header, bytes_max=_BLOCK_BYTES_MAX)
+            if self._header.format != FORMAT:
+                raise BadMessage(f"snapshot format {self._header.format} is not known here")
+            return
         part = decode_untrusted(block, _Slice, bytes_max=_BLOCK_BYTES_MAX)
         if part.table not in _KINDS:
             raise BadMessage(f"snapshot table {part.table[:80]!r} is not known here")
@@ -107,37 +167,42 @@ def parse_untrusted(data: bytes) -> tuple[State, Requests]:
             records = msgspec.convert(part.records, _KINDS[part.table], builtin_types=(bytes, bytearray, memoryview), strict=True)
         except (msgspec.ValidationError, OverflowError, RecursionError, ValueError, TypeError) as error:
             raise BadMessage(f"snapshot table {part.table}: {error}") from None
-        tables[part.table].extend(records)
-    state = _state(header, tables)
-    return state, Requests(tables["requests"])
+        self._tables[part.table].extend(records)
+
+    def finish(self, into: State) -> Iterator[None]:
+        """All bytes are here: fill an empty state, tables first, then the indexes. Raises `BadMessage`."""
+        if self._header is None or self._buffer:
+            raise BadMessage("snapshot: cut off")
+        header, tables = self._header, self._tables
+        into.cluster_id, into.last_index, into.last_time_utc = header.cluster_id, header.last_index, header.last_time_utc
+        into.configuration, into.configuration_index = header.configuration, header.configuration_index
+        into.removed_nodes = {record.node_id: record.index for record in tables["removed"]}
+        into.api_tokens = {token.token_id: token for token in tables["tokens"]}
+        for secrets in tables["secrets"]:
+            into.secrets = secrets
+        for name, table in (("nodes", into.nodes), ("tasks", into.tasks), ("assignments", into.assignments)):
+            yield from _fill(table, tables[name])
+        for start in range(0, len(tables["assignments"]), FILL_RECORDS):
+            _check_names(into, tables["assignments"][start : start + FILL_RECORDS])
+            yield
+        for records in _cut(tables["requests"]):
+            self._requests.extend(records)
+            yield
+        yield from into.rebuild_steps()
+
+    @property
+    def requests(self) -> Requests:
+        """The request ids, once it is finished."""
+        return self._requests
 
 
-def _state(header: _Header, tables: dict[str, list[Any]]) -> State:
-    state = State()
-    state.cluster_id, state.last_index, state.last_time_utc = header.cluster_id, header.last_index, header.last_time_utc
-    state.configuration, state.configuration_index = header.configuration, header.configuration_index
-    state.nodes = {node.id: node for node in tables["nodes"]}
-    state.removed_nodes = {record.node_id: record.index for record in tables["removed"]}
-    state.tasks = {task.id: task for task in tables["tasks"]}
-    state.assignments = {assignment.id: assignment for assignment in tables["assignments"]}
-    state.api_tokens = {token.token_id: token for token in tables["tokens"]}
-    for secrets in tables["secrets"]:
-        state.secrets = secrets
-    for assignment in state.assignments.values():
+def _fill(table: dict[Any, Any], records: list[Any]) -> Iterator[None]:
+    for start in range(0, len(records), FILL_RECORDS):
+        table.update((record.id, record) for record in records[start : start + FILL_RECORDS])
+        yield
+
+
+def _check_names(state: State, assignments: list[Assignment]) -> None:
+    for assignment in assignments:
         if assignment.task_id not in state.tasks or not (assignment.ended or assignment.node_id in state.nodes):
             raise BadMessage(f"snapshot: assignment {assignment.id[:80]!r} names a task or node that is not there")
-    state.rebuild()
-    return state
-
-
-def _blocks_untrusted(data: bytes) -> Iterator[bytes]:
-    position = 0
-    while position < len(data):
-        if position + _LENGTH.size > len(data):
-            raise BadMessage("snapshot: cut off in a length")
-        (length,) = _LENGTH.unpack_from(data, position)
-        position += _LENGTH.size
-        if position + length > len(data):
-            raise BadMessage("snapshot: cut off in a block")
-        yield data[position : position + length]
-        position += length

@@ -11,10 +11,11 @@ Pure: no I/O, no clock, no randomness of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from sortedcontainers import SortedDict
+from sortedcontainers import SortedDict, SortedList
 
+from swarm.catalog.moment import Moment
 from swarm.model.apitoken import ApiToken
 from swarm.model.assignment import Assignment
 from swarm.model.entry import Configuration
@@ -27,6 +28,7 @@ from swarm.model.secret import Secrets
 from swarm.model.task import Task
 
 NOTHING = Resources()
+REBUILD_STEP = 200
 
 
 class State:
@@ -51,6 +53,9 @@ class State:
         self.moving: dict[TaskId, None] = {}
         self._pending: SortedDict = SortedDict()
         self._pending_ids: list[TaskId] | None = []
+        self._order: SortedList = SortedList()
+        """The ids of all tasks."""
+        self._moments: list[Moment] = []
 
     @property
     def pending(self) -> Sequence[TaskId]:
@@ -85,7 +90,14 @@ class State:
 
     def put_task(self, task: Task) -> None:
         """Add or replace a task. Its assignments, where it names any, must be in place."""
+        for moment in self._moments:
+            moment.task_changes(task.id)
+        if task.id not in self.tasks:
+            self._order.add(task.id)
         self.tasks[task.id] = task
+        self._index_task(task)
+
+    def _index_task(self, task: Task) -> None:
         if not task.ended:
             self.names[task.spec.name] = task.id
         elif self.names.get(task.spec.name) == task.id:
@@ -105,6 +117,9 @@ class State:
             del self.names[task.spec.name]
         self.moving.pop(task.id, None)
         self._set_pending(task, False)
+        for moment in self._moments:
+            moment.task_changes(task.id, dropped=True)
+        self._order.remove(task.id)
         del self.tasks[task.id]
 
     def _index_pending(self, task: Task) -> None:
@@ -131,6 +146,8 @@ class State:
 
     def put_assignment(self, assignment: Assignment) -> None:
         """Add or replace an assignment of a known task; its task must be put again when it begins or ends."""
+        for moment in self._moments:
+            moment.assignment_changes(assignment.id)
         old = self.assignments.get(assignment.id)
         self.assignments[assignment.id] = assignment
         if old is None:
@@ -141,6 +158,8 @@ class State:
 
     def drop_assignment(self, assignment_id: str) -> None:
         """Forget an assignment; nothing happens when it is gone already."""
+        for moment in self._moments:
+            moment.assignment_changes(assignment_id)
         old = self.assignments.pop(assignment_id, None)
         if old is not None and not old.ended:
             self._release(old)
@@ -159,25 +178,49 @@ class State:
         self.reserved[node_id] = self.reserved[node_id].minus(spec.resources)
         release_ports(self.ports_taken[node_id], spec.ports)
 
+    # ---- moments ----------------------------------------------------------------------------------------------------------
+
+    def begin_moment(self) -> Moment:
+        """Keep what tasks and assignments are now, until `end_moment`. O(1)."""
+        moment = Moment(self.tasks, self.assignments, self._order)
+        self._moments.append(moment)
+        return moment
+
+    def end_moment(self, moment: Moment) -> None:
+        """It is read no more."""
+        self._moments.remove(moment)
+
     # ---- from tables ------------------------------------------------------------------------------------------------------
 
     def rebuild(self) -> None:
         """Build every index from the tables, which must name only each other's records."""
+        for _ in self.rebuild_steps():
+            pass
+
+    def rebuild_steps(self) -> Iterator[None]:
+        """The same in steps of some hundred records. Nothing else may touch the state in between."""
         self.names, self.by_node, self.reserved, self.ports_taken, self.moving = {}, {}, {}, {}, {}
         self._pending, self._pending_ids = SortedDict(), None
+        self._order = SortedList()
         for node in list(self.nodes.values()):
             self.put_node(node)
-        for assignment in self.assignments.values():
+        for number, assignment in enumerate(self.assignments.values()):
             if not assignment.ended:
                 self._reserve(assignment)
-        for task in list(self.tasks.values()):
-            self.put_task(task)
+            if number % REBUILD_STEP == 0:
+                yield
+        for number, task in enumerate(self.tasks.values()):
+            self._order.add(task.id)
+            self._index_task(task)
+            if number % REBUILD_STEP == 0:
+                yield
 
     def check(self) -> None:
         """Assert every invariant. O(state)."""
         other = State()
         other.nodes, other.tasks, other.assignments = dict(self.nodes), dict(self.tasks), dict(self.assignments)
         other.rebuild()
+        assert list(self._order) == sorted(self.tasks)
         assert other.names == self.names
         assert other.by_node == self.by_node
         assert {k: _without_zeros(v) for k, v in other.reserved.items()} == {

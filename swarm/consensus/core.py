@@ -37,7 +37,7 @@ from swarm.errors import Overloaded, Unavailable, UsageError
 from swarm.model.entry import Committed, Configuration, Entry, SnapshotMeta, Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.view import FollowerView
-from swarm.ports import Stored
+from swarm.ports import SnapshotData, Stored
 from swarm.wire.limits import PAYLOAD_BYTES_MAX
 
 
@@ -118,7 +118,7 @@ class Consensus:
         return self._state.is_voter
 
     @property
-    def snapshot(self) -> tuple[SnapshotMeta, bytes] | None:
+    def snapshot(self) -> tuple[SnapshotMeta, SnapshotData] | None:
         """The newest snapshot, for sending."""
         meta, data = self._state.log.snapshot, self._state.log.snapshot_data
         return (meta, data) if meta is not None and data is not None else None
@@ -310,7 +310,7 @@ class Consensus:
             index, term, configuration, configuration_index, state.recovery_generation, time_utc, crc32c, length
         )
 
-    def compact(self, meta: SnapshotMeta, data: bytes, now: float) -> None:
+    def compact(self, meta: SnapshotMeta, data: SnapshotData, now: float) -> None:
         """The catalog's snapshot replaces the log up to `meta.index`. One that is older than the last is ignored."""
         state = self._state
         state.observe_now(now)
@@ -320,7 +320,11 @@ class Consensus:
         state.log.compact(meta, data, trailing=state.config.trailing)
         state.writes.save_snapshot(meta, data, discard=False)
 
-    def on_snapshot(self, source: NodeId, meta: SnapshotMeta, data: bytes, now: float) -> None:
+    def wants_snapshot(self, meta: SnapshotMeta) -> bool:
+        """Whether this snapshot holds more than what is committed here."""
+        return meta.recovery_generation == self._state.recovery_generation and meta.index > self._state.commit_index
+
+    def on_snapshot(self, source: NodeId, meta: SnapshotMeta, data: SnapshotData, now: float) -> None:
         """A whole, verified snapshot arrived."""
         self._state.observe_now(now)
         if meta.recovery_generation == self._state.recovery_generation and meta.term > self._state.term:

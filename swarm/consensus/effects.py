@@ -13,7 +13,7 @@ from enum import StrEnum
 from swarm.consensus.messages import Message
 from swarm.model.entry import Entry, SnapshotMeta
 from swarm.model.ids import NodeId
-from swarm.ports import Batch
+from swarm.ports import Batch, SnapshotData
 
 
 class Role(StrEnum):
@@ -52,7 +52,7 @@ class RestoreSnapshot:
     """Replace the catalog by this snapshot. Entries that follow come in later `Apply` effects."""
 
     meta: SnapshotMeta
-    data: bytes
+    data: SnapshotData
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from swarm.consensus.messages import Append, AppendReply, Heartbeat, HeartbeatRe
 from swarm.consensus.state import State
 from swarm.model.entry import Entry, SnapshotMeta
 from swarm.model.ids import NodeId
+from swarm.ports import SnapshotData
 
 
 def on_append(state: State, source: NodeId, message: Append) -> None:
@@ -65,7 +66,7 @@ def heartbeat_reply(state: State, number: int) -> HeartbeatReply:
     return HeartbeatReply(*state.header(), number, log.last_index, log.last_term, state.applied_index, disk_age_ms)
 
 
-def on_snapshot(state: State, source: NodeId, meta: SnapshotMeta, data: bytes) -> None:
+def on_snapshot(state: State, source: NodeId, meta: SnapshotMeta, data: SnapshotData) -> None:
     """A whole snapshot arrived. What it says is committed, whoever sent it; an older one than what is committed is ignored."""
     log = state.log
     if meta.recovery_generation != state.recovery_generation:

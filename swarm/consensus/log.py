@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from swarm.consensus.quorum import NO_VOTERS
 from swarm.model.command import Found
 from swarm.model.entry import KIND_CONFIGURATION, KIND_FOUND, Configuration, Entry, SnapshotMeta
+from swarm.ports import SnapshotData
 from swarm.wire.codec import decode_untrusted
 from swarm.wire.limits import PAYLOAD_BYTES_MAX
 
@@ -30,9 +31,9 @@ def configuration_untrusted(entry: Entry) -> Configuration | None:
 class Log:
     """Entries, snapshot position and configurations. Every method is O(1) unless it says otherwise."""
 
-    def __init__(self, entries: Sequence[Entry], snapshot: SnapshotMeta | None, snapshot_data: bytes | None) -> None:
+    def __init__(self, entries: Sequence[Entry], snapshot: SnapshotMeta | None, snapshot_data: SnapshotData | None) -> None:
         self.snapshot: SnapshotMeta | None = None
-        self.snapshot_data: bytes | None = None
+        self.snapshot_data: SnapshotData | None = None
         self.offset = 0
         self._offset_term = 0
         self._entries: list[Entry] = []
@@ -130,7 +131,7 @@ class Log:
             hint -= 1
         return max(hint, floor)
 
-    def compact(self, meta: SnapshotMeta, data: bytes, *, trailing: int) -> None:
+    def compact(self, meta: SnapshotMeta, data: SnapshotData, *, trailing: int) -> None:
         """A snapshot stands for everything up to its index; keep `trailing` entries behind it."""
         self.snapshot, self.snapshot_data = meta, data
         offset = max(self.offset, meta.index - trailing)
@@ -141,7 +142,7 @@ class Log:
         kept = [pair for pair in self._configurations if pair[0] > meta.configuration_index]
         self._configurations = [(meta.configuration_index, meta.configuration), *kept]
 
-    def reset(self, meta: SnapshotMeta, data: bytes) -> None:
+    def reset(self, meta: SnapshotMeta, data: SnapshotData) -> None:
         """Forget every entry: the log is this snapshot now."""
         self.snapshot, self.snapshot_data = meta, data
         self.offset, self._offset_term = meta.index, meta.term

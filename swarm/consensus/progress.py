@@ -40,6 +40,7 @@ class Progress:
         "node_id",
         "probe_pending",
         "snapshot_at",
+        "snapshot_index",
         "told_commit",
         "way",
     )
@@ -61,6 +62,8 @@ class Progress:
         self.probe_pending = False
         self.appended_at = NEVER_HEARD
         self.snapshot_at = NEVER_HEARD
+        self.snapshot_index = 0
+        """Where the snapshot stands that was last offered: the leader may have made a newer one since."""
         self.applied = 0
         self.told_commit = 0
         self.disk_age_s = 0.0

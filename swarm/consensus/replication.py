@@ -103,6 +103,7 @@ class Replication:
             return
         progress.way = Way.SNAPSHOT
         progress.snapshot_at = state.now
+        progress.snapshot_index = meta.index
         state.outbox.emit(SendSnapshot(progress.node_id, meta))
 
     def _tell_commit(self, progress: Progress) -> None:
@@ -173,6 +174,5 @@ class Replication:
             return
         progress.way = Way.PROBE
         progress.probe_pending = not arrived
-        snapshot = self._state.log.snapshot
-        if arrived and snapshot is not None:
-            progress.next = max(progress.match, snapshot.index) + 1
+        if arrived:
+            progress.next = max(progress.match, progress.snapshot_index) + 1

@@ -21,7 +21,7 @@ from swarm.consensus.effects import Effect, Persist, Send
 from swarm.consensus.log import Log
 from swarm.machine import Outbox
 from swarm.model.entry import Committed, HardState, SnapshotMeta
-from swarm.ports import Batch
+from swarm.ports import Batch, SnapshotData
 
 
 class _Pending:
@@ -49,7 +49,7 @@ class Writes:
         self._unwritten_from = log.last_index + 1
         self._truncate_from = 0
         self._hard_state: HardState | None = None
-        self._snapshot: tuple[SnapshotMeta, bytes] | None = None
+        self._snapshot: tuple[SnapshotMeta, SnapshotData] | None = None
         self._discard = False
         self._told_commit = -1
         """The commit index that was last given to the disk; -1 when what stands there must be replaced."""
@@ -75,7 +75,7 @@ class Writes:
         for pending in self._pending:
             pending.last_index = min(pending.last_index, first - 1)
 
-    def save_snapshot(self, meta: SnapshotMeta, data: bytes, *, discard: bool) -> None:
+    def save_snapshot(self, meta: SnapshotMeta, data: SnapshotData, *, discard: bool) -> None:
         """The log was compacted, or replaced when `discard`."""
         self._snapshot = (meta, data)
         if discard:

@@ -21,6 +21,7 @@ from swarm.drivers.replica_apply import Changes
 from swarm.errors import Unavailable
 from swarm.model.archived import Archived, Base, Question
 from swarm.model.entry import SnapshotMeta
+from swarm.ports import SnapshotData
 
 LOG = logging.getLogger("swarm.archive")
 GATHER_S = 1.0
@@ -39,7 +40,7 @@ class Archive(Protocol):
     async def write(self, records: Sequence[Archived]) -> None:
         """Append. Raises OSError."""
 
-    async def offer_base(self, base: Base, data: bytes) -> None:
+    async def offer_base(self, base: Base, data: SnapshotData) -> None:
         """Keep a snapshot, if it is time for one. Raises OSError."""
 
 
@@ -59,7 +60,7 @@ class Archiving:
         reader: Reader,
         *,
         cluster_id: str,
-        snapshot: Callable[[], tuple[SnapshotMeta, bytes] | None],
+        snapshot: Callable[[], tuple[SnapshotMeta, SnapshotData] | None],
     ) -> None:
         """`snapshot` gives the replica's newest."""
         self.counters: Counter[str] = Counter()

@@ -34,8 +34,9 @@ from swarm.consensus.effects import (
     SendSnapshot,
 )
 from swarm.consensus.messages import Heartbeat, HeartbeatReply, Message, decode_message_untrusted, encode_message
-from swarm.drivers.replica_apply import Applier, Changes, Machine
+from swarm.drivers.replica_apply import Applier, Changes
 from swarm.drivers.replica_forward import Forwarding, pack_command, unless_rejected
+from swarm.drivers.replica_making import Machine, SnapshotMaker
 from swarm.drivers.replica_snapshots import CALL as SNAPSHOT_CALL
 from swarm.drivers.replica_snapshots import SnapshotReceiver, SnapshotSender
 from swarm.errors import BadMessage, HeldBack, Unavailable
@@ -43,7 +44,7 @@ from swarm.model.entry import Configuration, SnapshotMeta, Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.outcome import Applied
 from swarm.model.view import FollowerView
-from swarm.ports import Batch, Clock, Peers, Store, Stored
+from swarm.ports import Batch, Clock, Peers, SnapshotData, Store, Stored
 
 KIND = "consensus"
 SLEEP_MAX_S = 1.0
@@ -88,7 +89,8 @@ class Replica:
         self._core = Consensus(
             me=me, recovery_generation=recovery_generation, config=config, rng=rng, stored=stored, now=clock.now()
         )
-        self._applier = Applier(self._core, catalog, clock, snapshot_every=config.snapshot_every, wake=self._wake_up)
+        self._maker = SnapshotMaker(self._core, catalog, clock, store, every=config.snapshot_every, wake=self._wake_up)
+        self._applier = Applier(self._core, catalog, clock, store, self._maker, self._wake_up)
         self._applier.subscribe(self._maybe_set_learners)
         self._forwarding = Forwarding(
             self, peers, clock, quorum_in_sight, others=lambda: [NodeId(each.node_id) for each in learners()], name_of=name_of
@@ -101,8 +103,8 @@ class Replica:
         self._due = clock.now()
         """When the loop should be awake again at the latest; beyond it by STALL_S the process stood still."""
         self.counters: Counter[str] = Counter()
-        self._snapshots_out = SnapshotSender(peers, self._on_snapshot_sent)
-        snapshots_in = SnapshotReceiver(self._on_snapshot)
+        self._snapshots_out = SnapshotSender(peers, store, self._on_snapshot_sent)
+        snapshots_in = SnapshotReceiver(store, wanted=self._core.wants_snapshot, arrived=self._on_snapshot)
         peers.on_message(KIND, self._on_message)
         peers.on_call(SNAPSHOT_CALL, snapshots_in.on_chunk)
         self._forwarding.register()
@@ -250,6 +252,7 @@ class Replica:
         """Run until cancelled. Raises `StoreFailure` when the disk refuses, `Bug` when the core's invariants break."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._applier.run)
+            nursery.start_soon(self._maker.run)
             nursery.start_soon(self._write_loop)
             task_status.started()
             self._nursery = nursery
@@ -357,7 +360,7 @@ class Replica:
         self._inbox.append((source, message))
         self._wake_up()
 
-    def _on_snapshot(self, source: NodeId, meta: SnapshotMeta, data: bytes) -> None:
+    def _on_snapshot(self, source: NodeId, meta: SnapshotMeta, data: SnapshotData) -> None:
         self._core.on_snapshot(source, meta, data, self.now())
         self._wake_up()
 

@@ -1,98 +1,140 @@
-"""Carries catalog snapshots from a leader to a follower, in chunks, by calls.
+"""Carries catalog snapshots from one member to another, by calls over the bulk connection (`consensus.transfer` has the rules).
 
-Each chunk names the whole snapshot it belongs to and where in it it stands. The receiver keeps one snapshot in the making per
-sender, begins anew at offset 0, and gives it on only when it has the length and checksum that its description says.
+The sender reads a chunk from the disk, sends it, and waits for the answer: one is in memory and in flight for each transfer, so
+heartbeats, on another connection, never wait for a snapshot. The receiver writes what it gets to a spool on the disk. A
+transfer that breaks is reported as failed; the leader offers it again after the next answered heartbeat, and the first question,
+an empty chunk, finds out from where to go on.
 
-Promises kept here: one transfer to a node at a time; at most `BYTES_MAX` are collected from one sender, and from `SENDERS_MAX`
-senders at once; a wrong chunk ends the transfer, never the node; what a dead sender left unfinished keeps no later one out.
+Promises kept here: one transfer to a node at a time, at most `TRANSFERS_MAX` at once; a bad chunk ends the transfer, never the
+node; a disk that refuses is the sender's to know, not the end of the receiver; whole snapshots are handed on once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
 
-import msgspec
+import trio
 
-from swarm.errors import BadMessage, OperatorError, PeerError
+from swarm.consensus.transfer import Chunk, Intake, Intakes, Received, chunk_of
+from swarm.errors import OperatorError, PeerError, Unreachable
 from swarm.model.entry import SnapshotMeta
 from swarm.model.ids import NodeId
-from swarm.ports import Peers
-from swarm.wire.checksum import crc32c
+from swarm.ports import Peers, SnapshotData, Spool, Store
 from swarm.wire.codec import decode_untrusted, encode
 from swarm.wire.limits import FRAME_BYTES_MAX, SNAPSHOT_CHUNK_BYTES
 
 CALL = "consensus.snapshot"
 CHUNK_TIMEOUT_S = 10.0
-BYTES_MAX = 1 << 30
-SENDERS_MAX = 2
-
-
-class Chunk(msgspec.Struct, frozen=True, array_like=True):
-    """A piece of the snapshot that `meta` describes."""
-
-    meta: SnapshotMeta
-    offset: Annotated[int, msgspec.Meta(ge=0)]
-    data: bytes
+TRANSFERS_MAX = 4
+"""More at once take no less time on one line, and more memory."""
+_ANSWER_BYTES_MAX = 64
 
 
 class SnapshotSender:
     """Sends the snapshot of the moment. `done(to, arrived)` is called when a transfer has ended."""
 
-    def __init__(self, peers: Peers, done: Callable[[NodeId, bool], None]) -> None:
+    def __init__(self, peers: Peers, store: Store, done: Callable[[NodeId, bool], None]) -> None:
         self._peers = peers
+        self._store = store
         self._done = done
         self._sending: dict[NodeId, int] = {}
+        self._limiter = trio.CapacityLimiter(TRANSFERS_MAX)
 
-    async def send(self, to: NodeId, meta: SnapshotMeta, data: bytes) -> None:
+    async def send(self, to: NodeId, meta: SnapshotMeta, data: SnapshotData) -> None:
         """One transfer. Returns at once when one to that node is under way."""
         if to in self._sending:
             return
         self._sending[to] = meta.index
         arrived = False
         try:
-            for offset in range(0, max(1, len(data)), SNAPSHOT_CHUNK_BYTES):
-                chunk = Chunk(meta, offset, data[offset : offset + SNAPSHOT_CHUNK_BYTES])
-                await self._peers.call(to, CALL, encode(chunk), timeout_s=CHUNK_TIMEOUT_S)
+            async with self._limiter:
+                await self._transfer(to, meta, data)
             arrived = True
         except (PeerError, OperatorError):
-            pass  # the follower is gone or refused; the leader offers it again when it answers
+            pass  # the follower is gone or refused, or this disk did; the leader offers it again when the follower answers
         finally:
             del self._sending[to]
             self._done(to, arrived)
 
+    async def _transfer(self, to: NodeId, meta: SnapshotMeta, data: SnapshotData) -> None:
+        position = await self._ask(to, chunk_of(meta, 0, b""))
+        while position < meta.length:
+            piece = await self._store.read(data, position, min(position + SNAPSHOT_CHUNK_BYTES, meta.length))
+            before, position = position, await self._ask(to, chunk_of(meta, position, piece))
+            if position <= before:
+                raise Unreachable(f"{to} lost a snapshot that it had {before} bytes of")
+
+    async def _ask(self, to: NodeId, chunk: Chunk) -> int:
+        """How far the receiver is after this chunk."""
+        answer = await self._peers.call(to, CALL, encode(chunk), timeout_s=CHUNK_TIMEOUT_S)
+        if not answer:  # an earlier program: it keeps what follows without gap, and says nothing
+            return chunk.offset + len(chunk.data)
+        return decode_untrusted(answer, Received, bytes_max=_ANSWER_BYTES_MAX).position
+
 
 class SnapshotReceiver:
-    """Collects chunks; `arrived(source, meta, data)` is called with a whole, verified snapshot."""
+    """Collects chunks on the disk. `wanted(meta)`: whether a snapshot is news here. `arrived(source, meta, data)` gets a whole,
+    verified one."""
 
-    def __init__(self, arrived: Callable[[NodeId, SnapshotMeta, bytes], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        wanted: Callable[[SnapshotMeta], bool],
+        arrived: Callable[[NodeId, SnapshotMeta, SnapshotData], None],
+    ) -> None:
+        self._store = store
+        self._wanted = wanted
         self._arrived = arrived
-        self._parts: dict[NodeId, tuple[SnapshotMeta, bytearray]] = {}
+        self._intakes = Intakes()
+        self._spools: dict[SnapshotMeta, Spool] = {}
+        self._turn = trio.Lock()
 
     async def on_chunk(self, source: NodeId, payload: bytes) -> bytes:
-        """Handler of the call. Raises `BadMessage` for what does not fit together."""
+        """Handler of the call; one chunk at a time, whoever sends. Raises `BadMessage` for what cannot be right, and
+        `Unavailable` when the disk refuses: then it begins anew."""
         chunk = decode_untrusted(payload, Chunk, bytes_max=FRAME_BYTES_MAX)
-        meta = chunk.meta
-        if chunk.offset == 0:
-            self._begin(source, meta)
-        known, data = self._parts.get(source, (None, bytearray()))
-        if known != meta or chunk.offset != len(data) or len(data) + len(chunk.data) > meta.length:
-            self._parts.pop(source, None)
-            raise BadMessage("a chunk that does not follow the one before")
-        data += chunk.data
-        if len(data) == meta.length:
-            del self._parts[source]
-            whole = bytes(data)
-            if crc32c(whole) != meta.crc32c:
-                raise BadMessage("a snapshot that does not match its checksum")
-            self._arrived(source, meta, whole)
-        return b""
+        async with self._turn:
+            if not self._wanted(chunk.meta):
+                return encode(Received(chunk.meta.length))
+            intake = self._intakes.find(chunk.meta) or await self._begin(chunk.meta)
+            news = intake.take(chunk)
+            if news or intake.is_complete:
+                await self._keep(source, intake, news)
+        return encode(Received(intake.position))
 
-    def _begin(self, source: NodeId, meta: SnapshotMeta) -> None:
-        """Of too many, the one begun first gives way: senders that died do not say so."""
-        if not 0 <= meta.length <= BYTES_MAX:
-            raise BadMessage("a snapshot too large")
-        self._parts.pop(source, None)
-        if len(self._parts) >= SENDERS_MAX:
-            del self._parts[next(iter(self._parts))]
-        self._parts[source] = (meta, bytearray())
+    async def _begin(self, meta: SnapshotMeta) -> Intake:
+        intake, dropped = self._intakes.begin(meta)
+        try:
+            for other in dropped:
+                await self._forget(other)
+            self._spools[meta] = await self._store.spool()
+        except BaseException:
+            self._intakes.end(intake)
+            raise
+        return intake
+
+    async def _keep(self, source: NodeId, intake: Intake, news: bytes) -> None:
+        """Write; when that was the last of it, check the whole and give it on. After any error nothing of it is kept."""
+        kept = False
+        spool = self._spools[intake.meta]
+        try:
+            await spool.append(news)
+            if intake.is_complete:
+                intake.verify()
+                data = await spool.finish(intake.meta)
+                del self._spools[intake.meta]
+                self._intakes.end(intake)
+                self._arrived(source, intake.meta, data)
+                for other in self._intakes.overtaken(intake.meta.index):
+                    await self._forget(other)
+            kept = True
+        finally:
+            if not kept:
+                await self._forget(intake)
+
+    async def _forget(self, intake: Intake) -> None:
+        self._intakes.end(intake)
+        spool = self._spools.pop(intake.meta, None)
+        if spool is not None:
+            await spool.discard()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class ApiToken(msgspec.Struct, frozen=True, array_like=True):
+class ApiToken(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One token that is good. `secret_sha256` is 32 bytes."""
 
     token_id: str

@@ -13,7 +13,7 @@ def assignment_id(task_id: TaskId, attempt: int) -> str:
     return f"{task_id}.{attempt}"
 
 
-class Assignment(msgspec.Struct, frozen=True, array_like=True):
+class Assignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The replicated record. `desired` is the leader's; `phase` and what follows are the runner's reports.
 
     Invariant: once `phase` is an end, nothing changes but removal.

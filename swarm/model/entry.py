@@ -7,7 +7,7 @@ import msgspec
 from swarm.model.ids import RequestId
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One row of the log. `kind` and `version` say how to read `payload`; an unknown pair stops apply at this entry.
 
     `recovery_generation` and `term` are the proposer's. `time_utc` is never below that of the entry before.
@@ -23,7 +23,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     request_id: RequestId = RequestId("")
 
 
-class HardState(msgspec.Struct, frozen=True, array_like=True):
+class HardState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a voter must not forget: its term and vote (Raft, figure 2), with the recovery generation it belongs to."""
 
     recovery_generation: int = 0
@@ -31,7 +31,7 @@ class HardState(msgspec.Struct, frozen=True, array_like=True):
     voted_for: str = ""
 
 
-class Committed(msgspec.Struct, frozen=True, array_like=True):
+class Committed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An entry that is known to be committed, and with it everything before: written beside other things, so it may lag. It holds
     under its recovery generation only: a recovery may give up what an earlier generation had committed elsewhere."""
 
@@ -40,21 +40,21 @@ class Committed(msgspec.Struct, frozen=True, array_like=True):
     term: int = 0
 
 
-class Voter(msgspec.Struct, frozen=True, array_like=True):
+class Voter(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A voter counts only under the store generation named here: a wiped disk comes back as somebody else."""
 
     node_id: str
     store_generation: int
 
 
-class Configuration(msgspec.Struct, frozen=True, array_like=True):
+class Configuration(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The voter set in force from the index of its entry on. `outgoing` is not empty during a joint change (Raft, section 6)."""
 
     voters: tuple[Voter, ...]
     outgoing: tuple[Voter, ...] = ()
 
 
-class SnapshotMeta(msgspec.Struct, frozen=True, array_like=True):
+class SnapshotMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where a catalog snapshot stands in the log."""
 
     index: int

@@ -32,7 +32,7 @@ class VerdictKind(StrEnum):
     CONFIRMED = "confirmed"
 
 
-class Verdict(msgspec.Struct, frozen=True, array_like=True):
+class Verdict(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Kind, its evidence in words, and since which log index."""
 
     kind: VerdictKind = VerdictKind.ALIVE
@@ -40,7 +40,7 @@ class Verdict(msgspec.Struct, frozen=True, array_like=True):
     index: int = 0
 
 
-class Node(msgspec.Struct, frozen=True, array_like=True):
+class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One admitted node. `address` is `ip:port` of its peer port (UDP and TCP), as last declared by itself through the log."""
 
     id: NodeId

@@ -15,7 +15,7 @@ from swarm.errors import Conflict, NotFound, OperatorError, UsageError
 _ERRORS: dict[str, type[OperatorError]] = {"conflict": Conflict, "not_found": NotFound, "invalid": UsageError}
 
 
-class Rejected(msgspec.Struct, frozen=True, array_like=True):
+class Rejected(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The command was understood and refused; no state changed. `code`: conflict, not_found or invalid."""
 
     code: str
@@ -39,7 +39,7 @@ def refused_of_text(text: str) -> dict[int, str]:
     return {int(number): code for number, code in pairs}
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One thing the log says happened. All events of one entry share its index; streams resume after an index.
 
     `subjects` are ids of the nodes, tasks and assignments it is about; `fields` repeats the facts in `text` for programs.

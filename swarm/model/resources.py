@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Resources(msgspec.Struct, frozen=True, array_like=True):
+class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An amount of each resource. `generic` holds countable named things (gpus, licences), sorted by name."""
 
     cpu_millicores: int = 0

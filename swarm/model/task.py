@@ -30,7 +30,7 @@ class NodeLossKind(StrEnum):
     WAIT = "wait"
 
 
-class Port(msgspec.Struct, frozen=True, array_like=True):
+class Port(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One published port. `host_port` is reserved on the node; with network `host` both are equal."""
 
     host_port: int
@@ -45,7 +45,7 @@ class MountKind(StrEnum):
     TMPFS = "tmpfs"
 
 
-class Mount(msgspec.Struct, frozen=True, array_like=True):
+class Mount(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One mount. `source` is a host path (bind) or a volume's name (volume; empty for an anonymous one)."""
 
     kind: MountKind
@@ -54,7 +54,7 @@ class Mount(msgspec.Struct, frozen=True, array_like=True):
     read_only: bool = False
 
 
-class Restart(msgspec.Struct, frozen=True, array_like=True):
+class Restart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Restart policy with exponential back-off: delay_s, doubled up to delay_max_s, reset after reset_after_s of running.
 
     `attempts_max` 0 means without limit.
@@ -67,7 +67,7 @@ class Restart(msgspec.Struct, frozen=True, array_like=True):
     reset_after_s: float = 30.0
 
 
-class TaskSpec(msgspec.Struct, frozen=True, array_like=True):
+class TaskSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Everything the user asked for. Amounts are integers; `env` is a tuple of `NAME=value`; maps are sorted tuples."""
 
     name: str
@@ -107,7 +107,7 @@ class TaskSpec(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
-class Move(msgspec.Struct, frozen=True, array_like=True):
+class Move(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One step in a task's history."""
 
     index: int
@@ -118,7 +118,7 @@ class Move(msgspec.Struct, frozen=True, array_like=True):
     reason: str = ""
 
 
-class Task(msgspec.Struct, frozen=True, array_like=True):
+class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The replicated record of one task. Never holds more than `MOVES_KEPT` moves; `moves_total` counts all."""
 
     id: TaskId

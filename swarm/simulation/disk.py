@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from swarm.model.entry import Committed, Entry, HardState, SnapshotMeta
-from swarm.ports import Batch, Stored
+from swarm.ports import Batch, SnapshotData, Stored
 from swarm.simulation.world import World
 
 
@@ -34,7 +34,7 @@ class Disk:
         self._hard_state = HardState()
         self._entries: list[Entry] = []
         self._snapshot: SnapshotMeta | None = None
-        self._snapshot_data: bytes | None = None
+        self._snapshot_data: SnapshotData | None = None
         self._committed = Committed()
         self._queue: list[Batch] = []
         self._under_way: list[Batch] = []

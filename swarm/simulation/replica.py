@@ -197,7 +197,7 @@ class Replica:
             self._apply_soon()
 
     def _restore(self, effect: RestoreSnapshot) -> None:
-        self.catalog.restore(effect.data)
+        self.catalog.restore(effect.data[:])
         self._snapshot_index = effect.meta.index
         self.scene.watch.restored(self.daemon, effect.meta)
         for index in [index for index in self._waiters if index <= effect.meta.index]:

@@ -8,7 +8,7 @@ PACKET_BYTES_MAX = 1_400
 FRAME_BYTES_MAX = 4 * 1024 * 1024
 """One frame on a peer stream. Larger things (snapshots) go in chunks on a connection of their own."""
 
-SNAPSHOT_CHUNK_BYTES = 512 * 1024
+SNAPSHOT_CHUNK_BYTES = 256 * 1024
 """One chunk of a snapshot."""
 
 PAYLOAD_BYTES_MAX = 1024 * 1024

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -51,15 +51,32 @@ class Tape:
             self.entries.append((entry.index, entry.kind, entry.request_id))
         return Applied(entry.index, repeated=repeated)
 
-    def snapshot(self) -> bytes:
-        return msgspec.json.encode(self.entries)
+    def snapshot_slices(self) -> Iterator[bytes]:
+        whole = msgspec.json.encode(self.entries)
+        yield b""
+        for start in range(0, len(whole), 1000):
+            yield whole[start : start + 1000]
 
-    def restore(self, data: bytes) -> None:
-        self.entries = msgspec.json.decode(data, type=list[tuple[int, str, str]])
+    def restoring(self) -> Rewind:
+        return Rewind(self)
 
     @property
     def requests(self) -> list[str]:
         return [request_id for _, _, request_id in self.entries if request_id]
+
+
+class Rewind:
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.data = b""
+
+    def feed(self, piece: bytes) -> Iterator[None]:
+        self.data += piece
+        yield
+
+    def finish(self) -> Iterator[None]:
+        yield
+        self.tape.entries = msgspec.json.decode(self.data, type=list[tuple[int, str, str]])
 
 
 class World:

@@ -6,25 +6,58 @@ from collections.abc import Sequence
 
 import trio
 
-from swarm.errors import StoreFailure
+from swarm.errors import StoreFailure, Unavailable
 from swarm.model.entry import Committed, Entry, HardState, SnapshotMeta
-from swarm.ports import Batch, Stored
+from swarm.ports import Batch, SnapshotData, Stored
+from swarm.wire.checksum import crc32c
+
+
+class MemorySpool:
+    """A snapshot in the making."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.data = bytearray()
+
+    async def append(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._store.spool_gate is not None:
+            await self._store.spool_gate.wait()
+        if self._store.spools_refused:
+            raise Unavailable("cannot write a snapshot", cause="the disk is full")
+        self.data += data
+
+    async def finish(self, meta: SnapshotMeta) -> SnapshotData:
+        await trio.lowlevel.checkpoint()
+        assert (len(self.data), crc32c(bytes(self.data))) == (meta.length, meta.crc32c)
+        self._store.spools.remove(self)
+        return bytes(self.data)
+
+    async def discard(self) -> None:
+        if self in self._store.spools:
+            self._store.spools.remove(self)
+        await trio.lowlevel.checkpoint()
 
 
 class MemoryStore:
-    """`fail_next` makes the next write fail; `gate`, when set, holds writes until it is opened."""
+    """`fail_next` makes the next write fail; `gate`, when set, holds writes until it is opened, `spool_gate` those of snapshots;
+    `spools_refused` is a disk that takes no snapshots."""
 
     def __init__(self, generation: int = 1) -> None:
         self._generation = generation
         self._entries: dict[int, Entry] = {}
         self._hard = HardState()
         self._snapshot: SnapshotMeta | None = None
-        self._data: bytes | None = None
+        self._data: SnapshotData | None = None
         self._committed = Committed()
         self._failed = False
         self.fail_next = False
         self.gate: trio.Event | None = None
         self.writes = 0
+        self.spools_refused = False
+        self.spool_gate: trio.Event | None = None
+        self.spools: list[MemorySpool] = []
+        """Those in the making: neither finished nor discarded."""
 
     @property
     def durable(self) -> Stored:
@@ -58,6 +91,18 @@ class MemoryStore:
 
     async def probe(self) -> None:
         await self.write(())
+
+    async def spool(self) -> MemorySpool:
+        await trio.lowlevel.checkpoint()
+        if self.spools_refused:
+            raise Unavailable("cannot begin a snapshot", cause="the disk is full")
+        spool = MemorySpool(self)
+        self.spools.append(spool)
+        return spool
+
+    async def read(self, data: SnapshotData, start: int, end: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return data[start:end]
 
     async def close(self) -> None:
         await trio.lowlevel.checkpoint()

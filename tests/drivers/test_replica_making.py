@@ -1,0 +1,111 @@
+"""Snapshots are made while the catalog goes on, and their making ends when the disk refuses or a newer one arrives."""
+
+from __future__ import annotations
+
+import trio
+import trio.testing
+
+from swarm.consensus.config import ConsensusConfig
+from swarm.drivers.replica_making import LOG_FACTOR, REST_FACTOR, RETRY_S, is_due
+from swarm.model.ids import RequestId
+from tests.drivers.test_replica import NAMES, World, command, three_nodes
+
+SHORT = ConsensusConfig(snapshot_every=20, trailing=5)
+
+
+async def submit(world: World, count: int, first: int = 0) -> None:
+    leader = await world.leader()
+    for number in range(first, first + count):
+        await leader.submit(command("x"), request_id=RequestId(f"r{number}"))
+
+
+def test_a_snapshot_is_due_after_so_many_entries_when_making_them_takes_a_tenth_of_the_time() -> None:
+    assert not is_due(99, every=100, rested_s=1e9, took_s=0.0)
+    assert is_due(100, every=100, rested_s=0.0, took_s=0.0)
+    assert not is_due(100, every=100, rested_s=REST_FACTOR * 3.0 - 0.1, took_s=3.0)
+    assert is_due(100, every=100, rested_s=REST_FACTOR * 3.0, took_s=3.0)
+    assert is_due(100 * LOG_FACTOR, every=100, rested_s=0.0, took_s=3.0), "the log stays bounded all the same"
+
+
+async def test_entries_are_applied_while_a_snapshot_of_before_is_written(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes(SHORT) as world:
+        leader = await world.leader()
+        store = world.stores[leader.node_id]
+        store.spool_gate = trio.Event()
+        await submit(world, 30)
+        assert leader.core.snapshot is None and store.durable.snapshot is None
+        assert leader.applied_index > 30, "the disk is slow with the snapshot, not with the log"
+        store.spool_gate.set()
+        await trio.sleep(0.1)
+        meta = store.durable.snapshot
+        assert meta is not None and 20 <= meta.index < leader.applied_index, "it is of the moment it was begun"
+        world.crash(leader.node_id)
+        world.network.heal()
+        await world.start(leader.node_id)
+        await world.leader()
+        await submit(world, 1, first=100)
+        assert world.tapes[leader.node_id].requests == [*(f"r{number}" for number in range(30)), "r100"]
+
+
+async def test_a_disk_that_takes_no_snapshot_keeps_the_node_and_is_asked_again_later(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with three_nodes(SHORT) as world:
+        leader = await world.leader()
+        store = world.stores[leader.node_id]
+        store.spools_refused = True
+        await submit(world, 45)
+        assert leader.may_act and store.durable.snapshot is None
+        store.spools_refused = False
+        await submit(world, 5, first=50)
+        assert store.durable.snapshot is None, "not at once"
+        await trio.sleep(RETRY_S)
+        await submit(world, 1, first=60)
+        await trio.sleep(0.1)
+        assert store.durable.snapshot is not None
+
+
+async def test_a_snapshot_that_arrives_ends_the_making_of_an_older_one(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes(SHORT) as world:
+        leader = await world.leader()
+        behind = (await world.others())[0]
+        store = world.stores[behind.node_id]
+        store.spool_gate = trio.Event()
+        await submit(world, 25)
+        await trio.sleep(1)
+        assert len(store.spools) == 1, "its own is in the making"
+        for other in NAMES[:3]:
+            world.network.cuts |= {(behind.node_id, other), (other, behind.node_id)}
+        await submit(world, 60, first=25)
+        world.network.heal()
+        await trio.sleep(0.5)
+        store.spool_gate.set()
+        await trio.sleep(3)
+        assert behind.applied_index == (await world.leader()).applied_index
+        assert world.tapes[behind.node_id].requests == world.tapes[leader.node_id].requests
+        assert store.spools == [], "nothing half-made is left"
+        durable = store.durable
+        assert durable.snapshot is not None and durable.snapshot.index > 26
+        assert not durable.entries or durable.entries[0].index == durable.snapshot.index + 1
+
+
+async def test_a_follower_whose_leader_died_in_the_middle_of_a_transfer_gets_the_next_leaders(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with three_nodes(SHORT) as world:
+        leader = await world.leader()
+        behind = (await world.others())[0]
+        for other in NAMES[:3]:
+            world.network.cuts |= {(behind.node_id, other), (other, behind.node_id)}
+        await submit(world, 70)
+        store = world.stores[behind.node_id]
+        store.spool_gate = trio.Event()
+        world.network.heal()
+        await trio.sleep(0.5)
+        assert store.spools, "the transfer is under way"
+        await world.start(NAMES[3])
+        world.crash(leader.node_id)
+        store.spool_gate.set()
+        await submit(world, 1, first=70)
+        await trio.sleep(3)
+        assert world.tapes[behind.node_id].requests == [f"r{number}" for number in range(71)]
