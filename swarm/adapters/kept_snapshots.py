@@ -21,9 +21,9 @@ from swarm.errors import BadMessage, NotFound
 from swarm.wire.kept import HEAD_BYTES_MAX, KeptHeader, pack_head, parse_head_untrusted, parse_untrusted
 
 LOG = logging.getLogger("swarm.node")
-FOLDER = "snapshots"
-SUFFIX = ".snapshot"
-_NAME = re.compile(r"[a-z]+-[0-9]{1,20}\.snapshot\Z")
+FOLDER = "kept"
+SUFFIX = ".kept"
+_NAME = re.compile(r"[a-z]+-[0-9]{1,20}\.kept\Z")
 _FILES_MAX = 10_000
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from swarm.consensus.recovery import Survey
@@ -23,6 +24,7 @@ from swarm.model.queued import QueuedSubmit
 from swarm.model.resources import Resources
 from swarm.model.secret import Secrets
 from swarm.model.task import Task, TaskSpec
+from swarm.wire.kept import KeptHeader
 
 
 class ApiTokenRecord(Protocol):
@@ -122,6 +124,17 @@ class RoundTripRead(Protocol):
     def reason(self) -> str: ...
 
 
+class KeptRead(Protocol):
+    """A kept snapshot's file."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def header(self) -> KeptHeader: ...
+    @property
+    def size_bytes(self) -> int: ...
+
+
 class NodeFace(Protocol):
     """The node, seen from its API."""
 
@@ -219,6 +232,12 @@ class NodeFace(Protocol):
 
     async def new_secret(self, *, remove: NodeId, reason: str, request_id: RequestId) -> RotateSecret:
         """A fresh secret for the cluster as it is known here, to be submitted; `remove` is a node that goes with it, or empty."""
+
+    async def make_backup(self) -> tuple[KeptHeader, bytes]:
+        """The catalog of this moment, without secrets, API tokens and registry credentials. Takes O(state)."""
+
+    async def kept_backups(self) -> Sequence[KeptRead]:
+        """Snapshots kept in the data folder here, the oldest first."""
 
     async def survey_recovery(self) -> Survey:
         """Where this node and every member that answers stand, and which voters are missing. About two seconds at most."""

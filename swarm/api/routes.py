@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from swarm.api import batch, cluster, events, history, nodes, queue, recovery, secret, seen, tasks
+from swarm.api import backup, batch, cluster, events, history, nodes, queue, recovery, secret, seen, tasks
 from swarm.api.calls import Api, Handler, endpoint, error_answer, json_answer
 from swarm.errors import OperatorError
 from swarm.schema.openapi import openapi_document
@@ -58,6 +58,8 @@ ROUTES = (
     Entrance("POST", "/v1/tokens", cluster.create_token),
     Entrance("DELETE", "/v1/tokens/{token_id}", cluster.revoke_token),
     Entrance("GET", "/v1/join-token", cluster.get_join_token, local_only=True),
+    Entrance("GET", "/v1/backup", backup.get_backup),
+    Entrance("GET", "/v1/backups", backup.list_backups),
     Entrance("GET", "/v1/recovery", recovery.get_survey, local_only=True),
     Entrance("POST", "/v1/recovery", recovery.begin, local_only=True),
     Entrance("POST", "/v1/shutdown", cluster.shut_down, local_only=True),

@@ -244,6 +244,10 @@ class Catalog:
         """The same bytes in pieces of at most 200 records, all of the moment of the first."""
         return snapshot.slices(self._state, self._requests)
 
+    def backup_slices(self) -> Iterator[bytes]:
+        """The same without what is not to leave the cluster: secrets, API tokens, credentials of registries."""
+        return snapshot.slices(self._state, self._requests, bare=True)
+
     def restoring(self) -> Restoring:
         """Become what a snapshot holds, step by step; until the last one nothing changes."""
         return Restoring(self._become)

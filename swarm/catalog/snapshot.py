@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from swarm.catalog.moment import Moment
 from swarm.catalog.requests import RequestRecord, Requests
@@ -61,17 +62,19 @@ class _Slice(msgspec.Struct, frozen=True, array_like=True):
     records: list[Any]
 
 
-def slices(state: State, requests: Requests) -> Iterator[bytes]:
+def slices(state: State, requests: Requests, *, bare: bool = False) -> Iterator[bytes]:
     """The blocks, in order. All of them are of the moment of the first `next`: the state may change between two of them. Drain
-    it or close it: until then every change of a task costs a little more."""
+    it or close it: until then every change of a task costs a little more.
+
+    `bare` leaves out what is not to leave the cluster: its secrets, its API tokens, and credentials of registries."""
     moment = state.begin_moment()
     try:
-        yield from _blocks(state, requests, moment)
+        yield from _blocks(state, requests, moment, bare=bare)
     finally:
         state.end_moment(moment)
 
 
-def _blocks(state: State, requests: Requests, moment: Moment) -> Iterator[bytes]:
+def _blocks(state: State, requests: Requests, moment: Moment, *, bare: bool) -> Iterator[bytes]:
     header = _Header(
         FORMAT, state.cluster_id, state.last_index, state.last_time_utc, state.configuration, state.configuration_index
     )
@@ -79,14 +82,23 @@ def _blocks(state: State, requests: Requests, moment: Moment) -> Iterator[bytes]
     removed = [_Removed(key, state.removed_nodes[key]) for key in sorted(state.removed_nodes)]
     tokens = [state.api_tokens[key] for key in sorted(state.api_tokens)]
     kept, secrets = requests.records, [state.secrets] if state.secrets != Secrets() else []
+    tasks = moment.task_slices(SLICE_RECORDS)
+    if bare:
+        tokens, secrets = [], []
+        tasks = (list(map(without_credentials, part)) for part in tasks)
     yield _block(header)
     yield from _table("nodes", _cut(nodes))
     yield from _table("removed", _cut(removed))
-    yield from _table("tasks", moment.task_slices(SLICE_RECORDS))
+    yield from _table("tasks", tasks)
     yield from _table("assignments", moment.assignment_slices(SLICE_RECORDS))
     yield from _table("tokens", _cut(tokens))
     yield from _table("requests", _cut(kept))
     yield from _table("secrets", _cut(secrets))
+
+
+def without_credentials(task: Task) -> Task:
+    """The same without what only nodes of this cluster can open."""
+    return replace(task, spec=replace(task.spec, registry_auth=b"")) if task.spec.registry_auth else task
 
 
 def _cut(records: Sequence[Any]) -> Iterator[list[Any]]:

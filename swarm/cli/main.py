@@ -71,6 +71,16 @@ secret = LazyGroup(
         "status": ("swarm.cli.secret", "status", "The secret's number, the phase of a rotation, and whom it waits for."),
     },
 )  # fmt: skip
+_BACKUP = "swarm.cli.backup"
+backup = LazyGroup(
+    "backup", help="Save the cluster's catalog into a file, look into one, make a new cluster from one.",
+    lazy={
+        "save": (_BACKUP, "save", "Save the catalog into a file."),
+        "inspect": (_BACKUP, "inspect", "Check a backup, and show what is in it. Needs no daemon."),
+        "restore": (_BACKUP, "restore", "Make a new cluster from a backup, in an empty data folder."),
+        "ls": (_BACKUP, "list_kept", "Snapshots that a node keeps by itself."),
+    },
+)  # fmt: skip
 swarm = LazyGroup(
     "swarm",
     help="A peer-to-peer container orchestrator: every host runs the same daemon, any node takes any command.",
@@ -85,6 +95,7 @@ swarm = LazyGroup(
         "diff": (_HISTORY, "diff", "What changed between two moments."),
         "token": ("swarm.cli.main", "token", "Show or make join tokens and API tokens."),
         "secret": ("swarm.cli.main", "secret", "Rotate the cluster's secret, and see how far that is."),
+        "backup": ("swarm.cli.main", "backup", "Save the cluster's catalog into a file; make a new cluster from one."),
         "recover": ("swarm.cli.recover", "recover", "Go on with this node when most voters are lost for good."),
         "down": ("swarm.cli.down", "down", "End this host's daemon; containers run on unless --drain."),
         "reset": ("swarm.cli.down", "reset", "Forget this host's cluster."),

@@ -38,7 +38,7 @@ _BY_CODE = {
 
 
 class Answer:
-    """A response: status, headers with lower-case names, and parsed JSON (None when there is no body)."""
+    """A response: status, headers with lower-case names, and parsed JSON (None when there is no body; bytes of a file)."""
 
     __slots__ = ("content", "headers", "status")
 
@@ -158,7 +158,8 @@ class Client:
         found = {name.lower(): value for name, value in response.getheaders()}
         if response.status >= 400:
             raise error_of(response.status, content)
-        return Answer(response.status, found, _parsed(content))
+        raw = found.get("content-type") == "application/octet-stream"
+        return Answer(response.status, found, content if raw else _parsed(content))
 
     @property
     def where(self) -> str:

@@ -85,7 +85,7 @@ class Declaring:
         if known is None or (known.availability is Availability.LEFT and not self._replica.leader_id):
             await self._maybe_rejoin()
             return
-        if known.address != facts.address and self._elder_at is not None and await self._elder_at(known.address):
+        if known.address not in ("", facts.address) and self._elder_at is not None and await self._elder_at(known.address):
             return
         if known.availability is Availability.LEFT and not self._returned:
             await self._replica.submit(SetNode(facts.id, Availability.ACTIVE), request_id=self._request_id())

@@ -18,13 +18,12 @@ from swarm.adapters.kept_snapshots import Kept, KeptSnapshots, Retention
 from swarm.catalog import Catalog
 from swarm.drivers.consensus import Replica
 from swarm.model.entry import SnapshotMeta
-from swarm.model.generation import number_of
 from swarm.ports import Clock
 from swarm.wire.checksum import crc32c
 from swarm.wire.kept import KeptHeader
 
 LOG = logging.getLogger("swarm.backup")
-DAILY, REPLACED = "daily", "replaced"
+DAILY, REPLACED, BACKUP = "daily", "replaced", "backup"
 DAY_S = 24 * 3600.0
 LOOK_EVERY_S = 600.0
 FIRST_LOOK_S = 60.0
@@ -91,6 +90,10 @@ class Backups:
         read: Callable[[str], list[Kept]] = self._place.kept
         return await trio.to_thread.run_sync(read, kind)
 
+    async def make_backup(self) -> tuple[KeptHeader, bytes]:
+        """One to be carried away: without secrets, tokens and credentials."""
+        return await self.make(BACKUP, self._catalog.backup_slices())
+
     async def make(self, kind: str, slices: Iterator[bytes]) -> tuple[KeptHeader, bytes]:
         """A snapshot of this moment, with what it says of itself. `slices` are of this catalog, and not begun yet."""
         catalog, core = self._catalog, self._replica.core
@@ -105,20 +108,3 @@ class Backups:
         data = b"".join(parts)
         meta = SnapshotMeta(index, term, configuration, index, self._generation, utc, crc32c(data), len(data))
         return KeptHeader(kind, cluster_id, meta, self._clock.utc(), self._node_name, __version__, *counts), data
-
-
-def shown(kept: KeptHeader) -> dict[str, object]:
-    """A header for people and programs."""
-    return {
-        "kind": kept.kind,
-        "cluster_id": kept.cluster_id,
-        "index": kept.meta.index,
-        "time_utc": kept.meta.time_utc,
-        "taken_utc": kept.taken_utc,
-        "node": kept.node_name,
-        "version": kept.version,
-        "recovery": number_of(kept.meta.recovery_generation),
-        "nodes": kept.nodes,
-        "tasks": kept.tasks,
-        "bytes": kept.meta.length,
-    }

@@ -247,6 +247,7 @@ class Daemon:
             queue=self.queue,
             past=self.past.ask,
             recovery=self.recovery,
+            backups=self.backups,
             stop=self.request_stop,
         )
 

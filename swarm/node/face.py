@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 import trio
 
 from swarm import scheduler
+from swarm.adapters.kept_snapshots import Kept
 from swarm.api.face import ConsensusStatus, Explanation, LogChunk
 from swarm.catalog import Catalog
 from swarm.consensus.effects import Role
@@ -34,10 +35,12 @@ from swarm.model.outcome import Applied, EventPage
 from swarm.model.queued import QueuedSubmit
 from swarm.model.task import TaskSpec
 from swarm.model.view import ClusterView
+from swarm.node.backups import Backups
 from swarm.node.keys import Keys
 from swarm.node.registry import RegistryCredentials
 from swarm.ports import Clock
 from swarm.schema.tolerance import tolerance
+from swarm.wire.kept import KeptHeader
 
 UNHEARD_S = 3.0
 """Without an answer to the leader for so long a voter does not count for what may fail: thirty heartbeats."""
@@ -64,6 +67,7 @@ class Face:
         queue: SubmitQueue,
         past: Callable[[Question], Awaitable[bytes]],
         recovery: Recovery,
+        backups: Backups,
         stop: Callable[[Literal["pause", "leave"]], None],
     ) -> None:
         self._queue = queue
@@ -81,6 +85,7 @@ class Face:
         self._registry = registry
         self._past = past
         self._recovery = recovery
+        self._backups = backups
         self._stop = stop
 
     @property
@@ -233,6 +238,12 @@ class Face:
         return await self._keys.new_secret(
             self._catalog.secrets, nodes, remove=remove, reason=reason, request_id=request_id
         )
+
+    async def make_backup(self) -> tuple[KeptHeader, bytes]:
+        return await self._backups.make_backup()
+
+    async def kept_backups(self) -> Sequence[Kept]:
+        return await self._backups.kept()
 
     async def survey_recovery(self) -> Survey:
         return await self._recovery.survey()

@@ -7,6 +7,7 @@ set aside) nothing was begun in the new generation, nobody has heard of it, and 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import trio
@@ -44,10 +45,6 @@ async def finish_recovery(site: Site) -> None:
 
 def with_batch(stored: Stored, batch: Batch) -> Stored:
     """What the store holds after a batch that only adds entries."""
-    return Stored(
-        stored.store_generation,
-        batch.hard_state or stored.hard_state,
-        (*stored.entries, *batch.entries),
-        stored.snapshot,
-        stored.snapshot_data,
+    return dataclasses.replace(
+        stored, hard_state=batch.hard_state or stored.hard_state, entries=(*stored.entries, *batch.entries)
     )
