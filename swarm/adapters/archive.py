@@ -24,6 +24,7 @@ import trio
 
 from swarm.adapters import archive_file as files
 from swarm.model.archived import Archived, Base
+from swarm.model.generation import number_of
 from swarm.ports import SnapshotData
 
 SEGMENT_BYTES = 4 * 1024 * 1024
@@ -130,7 +131,7 @@ class ArchiveFolder:
         group: list[Archived] = []
         for record in records:
             entry = record.entry
-            if entry.index <= self.last_index and entry.recovery_generation > self._generation:
+            if entry.index <= self.last_index and self._is_another_recovery(entry.recovery_generation):
                 self._cut(entry.index)
             if entry.index <= self.last_index:
                 continue
@@ -159,6 +160,10 @@ class ArchiveFolder:
         self._since_base_bytes += len(data)
         self._newest_utc[self._segment] = last.time_utc
         self.last_index, self._generation = last.index, last.recovery_generation
+
+    def _is_another_recovery(self, generation: int) -> bool:
+        """Whether the log goes on in another generation than what is here ended with, and not in one before that."""
+        return generation != self._generation and number_of(generation) >= number_of(self._generation)
 
     def _is_full(self, now_utc: float) -> bool:
         full = min(SEGMENT_BYTES, self._bytes_max // 16)
@@ -189,6 +194,7 @@ class ArchiveFolder:
             for block in files.blocks(path, self._cluster_id):
                 if block.last >= index:
                     kept = [record for record in files.read_block(block) if record.entry.index < index]
+                    os.truncate(path, block.offset)
                     break
                 self._segment, self._size, self._begun_utc = path, block.offset + block.size, block.first_utc
                 self.last_index, self._newest_utc[path] = block.last, block.last_utc
@@ -200,6 +206,8 @@ class ArchiveFolder:
     def _offer_base(self, base: Base, data: SnapshotData) -> None:
         if base.index <= self._base_index or base.cluster_id != self._cluster_id:
             return
+        if base.index <= self.last_index and self._is_another_recovery(base.recovery_generation):
+            self._cut(base.index)  # where the two logs part is not known: nothing is rebuilt across this point
         missing = base.index > self.last_index or (self._base_index < 0 and not files.entries_path(self._folder, 1).exists())
         due = self._since_base_bytes >= (self._base_bytes or len(data) // _DEFLATES)
         if not (missing or due or base.index - max(self._base_index, 0) >= BASE_ENTRIES_MAX):

@@ -75,11 +75,14 @@ class Archiving:
         self._some = trio.Event()
         self._written = trio.Event()
         self._writing = False
+        self._restored = False
+        """A snapshot was restored since the last write: what comes after it stands on it, and on nothing that is here already."""
 
     def on_changes(self, changes: Changes) -> None:
         """Subscribe this to the replica. O(entries)."""
         if self._archive is None:
             return
+        self._restored = self._restored or changes.restored
         for entry, applied in zip(changes.entries, changes.applied, strict=True):
             if len(self._waiting) >= QUEUE_MAX or self._waiting_bytes >= QUEUE_BYTES_MAX:
                 self.counters["history_entries_dropped"] += 1
@@ -103,17 +106,15 @@ class Archiving:
 
     async def _write(self) -> None:
         records, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        restored, self._restored = self._restored, False
         assert self._archive is not None
         self._writing = True
         try:
+            if restored:
+                await self._offer_base()
             if records:
                 await self._archive.write(records)
-            snapshot = self._snapshot()
-            if snapshot is not None and snapshot[0].index > self._offered:
-                meta, data = snapshot
-                base = Base(self._cluster_id, meta.index, meta.time_utc, meta.recovery_generation)
-                await self._archive.offer_base(base, data)
-                self._offered = meta.index
+            await self._offer_base()
         except OSError as error:
             self.counters["history_writes_failed"] += 1
             LOG.warning("the history of %d entries was not kept: %s", len(records), error)
@@ -121,6 +122,15 @@ class Archiving:
             self._writing = False
             written, self._written = self._written, trio.Event()
             written.set()
+
+    async def _offer_base(self) -> None:
+        """The replica's newest snapshot, once. Raises OSError."""
+        assert self._archive is not None
+        snapshot = self._snapshot()
+        if snapshot is not None and snapshot[0].index > self._offered:
+            meta, data = snapshot
+            await self._archive.offer_base(Base(self._cluster_id, meta.index, meta.time_utc, meta.recovery_generation), data)
+            self._offered = meta.index
 
     async def ask(self, question: Question) -> bytes:
         """The answer about the past, up to what is applied now, as JSON. Raises `OperatorError`."""

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from swarm.adapters import archive_file as files
 from swarm.adapters.past import Past
 from swarm.errors import NotFound, UsageError
-from swarm.model.archived import Archived, Moment, Question
+from swarm.model.archived import Archived, Base, Moment, Question
 from swarm.model.command import RemoveTask, SetReason, StopTask, Submit
 from swarm.model.ids import TaskId
 from tests.archive_kit import CLUSTER, DAY_S, KeptLog
@@ -136,13 +136,37 @@ def test_entries_that_a_recovered_cluster_does_not_have_are_cut_off(tmp_path: Pa
     recovered = Log()
     for record in kept.records[:4]:
         recovered.apply_entry(record.entry)
-    first = replace(recovered.entry(Submit(TaskId("task-new"), make_spec("new"))), recovery_generation=1, term=9)
+    first = replace(recovered.entry(Submit(TaskId("task-new"), make_spec("new"))), recovery_generation=1 << 40, term=9)
     applied = recovered.apply_entry(first)
     kept.archive.write([Archived(first, applied.events)])
     past = kept.past()
     assert past.newest == 5 and past.gaps() == []
     assert past.rebuild(5).digest() == recovered.catalog.digest()
     assert past.rebuild(4).digest() == kept.digests[4]
+
+
+def test_nothing_is_rebuilt_across_the_snapshot_of_another_recovery(tmp_path: Path) -> None:
+    kept = filled(tmp_path, 6)
+    recovered = Log()
+    for record in kept.records[:2]:
+        recovered.apply_entry(record.entry)
+    for number in range(4):
+        recovered.must(Submit(TaskId(f"task-r{number}"), make_spec(f"r{number}")))
+    assert recovered.catalog.applied_index == 6
+    base = Base(CLUSTER, 5, 2_000.0, 1 << 40)
+    at_five = Log()
+    for entry in recovered.entries[:5]:
+        at_five.apply_entry(entry)
+    kept.archive.offer_base(base, at_five.catalog.snapshot())
+    following = replace(recovered.entries[5], recovery_generation=1 << 40)
+    kept.archive.write([Archived(following)])
+    past = kept.past()
+    assert past.rebuild(6).digest() == recovered.catalog.digest()
+    assert past.rebuild(5).digest() == at_five.catalog.digest()
+    assert past.rebuild(4).digest() == kept.digests[4], "what this node applied before it heard of the recovery"
+    files.base_path(tmp_path, 5).unlink()
+    with pytest.raises(NotFound):
+        kept.past().rebuild(6)
 
 
 def test_files_of_another_cluster_are_not_read_and_go(tmp_path: Path) -> None:
