@@ -207,12 +207,17 @@ class Replica:
         """Append a packed command to the log, if this node leads. Raises `Unavailable`, `Overloaded` or `HeldBack`."""
         if self.halted:
             raise Unavailable(f"cannot propose: {self.halted}", hint="upgrade this node")
-        if reason := self._held_back(kind, version, payload):
-            raise HeldBack(f"cannot write {kind} into the log", cause=reason, hint="upgrade swarm on them first")
+        self.check_known(kind, version, payload)
         now = self.now()
         proposed = self._core.propose(kind, version, payload, request_id, now, self._clock.utc())
         self._wake_up()
         return proposed
+
+    def check_known(self, kind: str, version: int, payload: bytes) -> None:
+        """Raises `HeldBack` while a member does not know such an entry. Also asked before it is sent to a leader: one of an older
+        program would write what it cannot apply."""
+        if reason := self._held_back(kind, version, payload):
+            raise HeldBack(f"cannot write {kind} into the log", cause=reason, hint="upgrade swarm on them first")
 
     async def result_of(self, proposed: Proposed, timeout_s: float) -> Applied:
         """Wait until that entry is applied here. Raises the rejection's error, `Unavailable` (overwritten), `UnknownOutcome`."""

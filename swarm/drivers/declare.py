@@ -19,7 +19,7 @@ from swarm.catalog import Catalog
 from swarm.drivers.consensus import Replica
 from swarm.drivers.replica_apply import Changes
 from swarm.errors import OperatorError, PeerError
-from swarm.model.command import SCHEMA_SINCE, Declare, RotateSecret, SetNode
+from swarm.model.command import COMMANDS, SCHEMA_SINCE, Declare, RotateSecret, SetNode
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.node import Availability, Node
 from swarm.wire.codec import decode_untrusted
@@ -151,6 +151,8 @@ class Admitted:
     def held_back(self, kind: str, version: int, payload: bytes) -> str:
         """Which members have not declared that they know this kind of entry; empty when all do. One that the entry itself
         removes is not asked. O(1) for kinds of the first schema, else O(nodes)."""
+        if not 1 <= version <= COMMANDS.get(kind, (0, None))[0]:
+            return f"version {version} of it is of a newer swarm than that of the node that leads"
         since = SCHEMA_SINCE.get((kind, version), 1)
         if since == 1:
             return ""

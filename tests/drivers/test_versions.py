@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import cbor2
 import pytest
+import trio
 
 from swarm.drivers.declare import Admitted
 from swarm.drivers.link import UPGRADE, check_hello
-from swarm.errors import BadMessage
+from swarm.errors import BadMessage, HeldBack
 from swarm.membership.messages import decode_message_untrusted as decode_gossip
-from swarm.model.command import COMMANDS, SCHEMA_KNOWN, SCHEMA_SINCE
+from swarm.model.command import COMMANDS, SCHEMA_KNOWN, SCHEMA_SINCE, SetReason
+from swarm.model.ids import RequestId, TaskId
 from swarm.wire.codec import encode
 from swarm.wire.envelope import VERSION, OtherVersion, Sealer
 from swarm.wire.frame import PROTOCOL_VERSION, Call, FrameReader, Hello, Message, encode_frame
 from swarm.wire.keys import Keyring, gossip_key
 from tests.catalog_kit import Log, make_node
+from tests.drivers.test_replica import three_nodes
 from tests.drivers.test_streams import until_counted
 from tests.fakes.loopback_members import CLUSTER, LoopbackMember, connect, introduce, node_id_of, pair
 
@@ -89,6 +92,24 @@ def test_every_kind_that_a_schema_brought_is_held_back_until_the_last_member_has
             declared = Log(make_node("n1", schema_known=SCHEMA_KNOWN), make_node("n2", schema_known=since))
             assert Admitted(declared.catalog, (), lambda nodes: None).held_back(kind, version, b"") == ""
         assert kind in COMMANDS and 1 < since <= SCHEMA_KNOWN
+
+
+def test_a_leader_writes_no_kind_and_no_version_that_it_does_not_know_itself() -> None:
+    admitted = Admitted(Log(make_node("n1", schema_known=99)).catalog, (), lambda nodes: None)
+    assert "newer swarm" in admitted.held_back("task.of-tomorrow", 1, b"")
+    assert "newer swarm" in admitted.held_back("task.submit", COMMANDS["task.submit"][0] + 1, b"")
+    assert admitted.held_back("task.submit", COMMANDS["task.submit"][0], b"") == ""
+
+
+async def test_a_follower_sends_no_leader_what_a_member_does_not_know(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader, follower = await world.leader(), (await world.others())[0]
+        sent_before = leader.last_index
+        follower._held_back = lambda kind, version, payload: "n2 did not declare to know it"
+        with pytest.raises(HeldBack, match="cannot write"):
+            await follower.submit(SetReason(TaskId("x"), "y"), request_id=RequestId("r"))
+        assert leader.last_index == sent_before
+        await leader.submit(SetReason(TaskId("x"), "y"), request_id=RequestId("r"))
 
 
 def test_a_node_that_knows_less_than_every_member_is_not_admitted_and_one_that_knows_as_much_as_the_least_is() -> None:
