@@ -166,3 +166,10 @@ class StoreFull(SwarmError):
 class UnknownEntry(SwarmError):
     """A log entry of a kind or schema version that this program does not know. Nothing was applied: apply stops there, the
     node says "upgrade me", and its containers run on."""
+
+
+class NewerSnapshot(BadMessage, UnknownEntry):
+    """A snapshot that holds what this program does not know. Nothing was restored: the node says "upgrade me", and its containers
+    run on."""
+
+    reason = "newer_snapshot"

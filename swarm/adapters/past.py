@@ -211,7 +211,7 @@ class Past:
         catalog = Catalog()
         if base is None:
             return catalog
-        with contextlib.suppress(BadMessage, FileNotFoundError):
+        with contextlib.suppress(BadMessage, FileNotFoundError):  # one of a newer program too: perhaps an older base will do
             catalog.restore(files.read_base_data_untrusted(files.base_path(self._folder, base.index), self._cluster_id))
             return catalog
         return None

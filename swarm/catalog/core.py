@@ -91,6 +91,7 @@ class Catalog:
             raise UnknownEntry(f"entry {entry.index} is of kind {entry.kind!r} version {entry.version}: upgrade this node")
         state.last_index = entry.index
         state.last_time_utc = max(state.last_time_utc, finite(entry.time_utc))
+        state.schema = max(state.schema, commands.SCHEMA_SINCE.get((entry.kind, entry.version), 1))
         self._requests.forget_old(state.last_time_utc)
         if entry.request_id:
             earlier = self._requests.earlier(entry)

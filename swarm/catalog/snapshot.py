@@ -26,9 +26,10 @@ from msgspec.structs import replace
 from swarm.catalog.moment import Moment
 from swarm.catalog.requests import RequestRecord, Requests
 from swarm.catalog.state import State
-from swarm.errors import BadMessage
+from swarm.errors import BadMessage, NewerSnapshot
 from swarm.model.apitoken import ApiToken
 from swarm.model.assignment import Assignment
+from swarm.model.command import SCHEMA_KNOWN
 from swarm.model.entry import Configuration
 from swarm.model.ids import ClusterId
 from swarm.model.node import Node
@@ -50,6 +51,8 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     last_time_utc: float
     configuration: Configuration
     configuration_index: int
+    schema: int = 1
+    """The newest schema among the entries that made this state: who does not know it may misread the records."""
 
 
 class _Removed(msgspec.Struct, frozen=True, array_like=True):
@@ -76,8 +79,9 @@ def slices(state: State, requests: Requests, *, bare: bool = False) -> Iterator[
 
 def _blocks(state: State, requests: Requests, moment: Moment, *, bare: bool) -> Iterator[bytes]:
     header = _Header(
-        FORMAT, state.cluster_id, state.last_index, state.last_time_utc, state.configuration, state.configuration_index
-    )
+        FORMAT, state.cluster_id, state.last_index, state.last_time_utc, state.configuration, state.configuration_index,
+        state.schema,
+    )  # fmt: skip
     nodes = [state.nodes[key] for key in sorted(state.nodes)]
     removed = [_Removed(key, state.removed_nodes[key]) for key in sorted(state.removed_nodes)]
     tokens = [state.api_tokens[key] for key in sorted(state.api_tokens)]
@@ -169,6 +173,9 @@ class Reading:
     def _take(self, block: bytes) -> None:
         if self._header is None:
             self._header = decode_untrusted(block, _Header, bytes_max=_BLOCK_BYTES_MAX)
+            if self._header.format > FORMAT or self._header.schema > SCHEMA_KNOWN:
+                needed = f"format {self._header.format}, schema {self._header.schema}"
+                raise NewerSnapshot(f"the snapshot is of a newer swarm ({needed}): upgrade this node")
             if self._header.format != FORMAT:
                 raise BadMessage(f"snapshot format {self._header.format} is not known here")
             return
@@ -188,6 +195,7 @@ class Reading:
         header, tables = self._header, self._tables
         into.cluster_id, into.last_index, into.last_time_utc = header.cluster_id, header.last_index, header.last_time_utc
         into.configuration, into.configuration_index = header.configuration, header.configuration_index
+        into.schema = header.schema
         into.removed_nodes = {record.node_id: record.index for record in tables["removed"]}
         into.api_tokens = {token.token_id: token for token in tables["tokens"]}
         for secrets in tables["secrets"]:

@@ -38,6 +38,8 @@ class State:
         self.cluster_id = ClusterId("")
         self.last_index = 0
         self.last_time_utc = 0.0
+        self.schema = 1
+        """The newest schema among the entries applied."""
         self.configuration = Configuration(())
         self.configuration_index = 0
         self.nodes: dict[NodeId, Node] = {}

@@ -150,6 +150,9 @@ class Applier:
                     return
             for _ in restoring.finish():
                 await trio.lowlevel.checkpoint()
+        except UnknownEntry as error:
+            self.halted = str(error)
+            return
         except (BadMessage, Unavailable) as error:
             raise StoreFailure(f"cannot restore the snapshot at {effect.meta.index}: {error}") from error
         self._queue.popleft()

@@ -6,18 +6,20 @@ import cbor2
 import pytest
 import trio
 
+from swarm.catalog import snapshot
+from swarm.consensus.config import ConsensusConfig
 from swarm.drivers.declare import Admitted
 from swarm.drivers.link import UPGRADE, check_hello
-from swarm.errors import BadMessage, HeldBack
+from swarm.errors import BadMessage, HeldBack, NewerSnapshot
 from swarm.membership.messages import decode_message_untrusted as decode_gossip
-from swarm.model.command import COMMANDS, SCHEMA_KNOWN, SCHEMA_SINCE, SetReason
+from swarm.model.command import COMMANDS, SCHEMA_KNOWN, SCHEMA_SINCE, SetReason, Submit, SubmitMany
 from swarm.model.ids import RequestId, TaskId
 from swarm.wire.codec import encode
 from swarm.wire.envelope import VERSION, OtherVersion, Sealer
 from swarm.wire.frame import PROTOCOL_VERSION, Call, FrameReader, Hello, Message, encode_frame
 from swarm.wire.keys import Keyring, gossip_key
-from tests.catalog_kit import Log, make_node
-from tests.drivers.test_replica import three_nodes
+from tests.catalog_kit import Log, make_node, make_spec
+from tests.drivers.test_replica import NAMES, Rewind, three_nodes
 from tests.drivers.test_streams import until_counted
 from tests.fakes.loopback_members import CLUSTER, LoopbackMember, connect, introduce, node_id_of, pair
 
@@ -110,6 +112,42 @@ async def test_a_follower_sends_no_leader_what_a_member_does_not_know(autojump_c
             await follower.submit(SetReason(TaskId("x"), "y"), request_id=RequestId("r"))
         assert leader.last_index == sent_before
         await leader.submit(SetReason(TaskId("x"), "y"), request_id=RequestId("r"))
+
+
+def test_a_snapshot_says_which_schema_it_needs_and_one_of_a_newer_schema_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log(make_node("n1"))
+    log.must(SubmitMany((Submit(TaskId("t1"), make_spec("a")),)))
+    newer = log.catalog.snapshot()
+    older = Log(make_node("n1"))
+    older.submit("b")
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "SCHEMA_KNOWN", SCHEMA_SINCE["task.submit_many", 1] - 1)
+        with pytest.raises(NewerSnapshot, match="upgrade this node"):
+            older.catalog.restore(newer)
+        assert older.catalog.applied_index == 2 and "t-b" in older.catalog.tasks
+        older.catalog.restore(older.catalog.snapshot())
+    older.catalog.restore(newer)
+    assert older.catalog.digest() == log.catalog.digest()
+
+
+async def test_a_node_that_is_sent_a_snapshot_of_a_newer_schema_says_so_and_lives_on(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(rewind: Rewind, piece: bytes) -> None:
+        raise NewerSnapshot("the snapshot is of a newer swarm: upgrade this node")
+
+    async with three_nodes(ConsensusConfig(snapshot_every=50, trailing=10)) as world:
+        leader = await world.leader()
+        for number in range(120):
+            await leader.submit(SetReason(TaskId("x"), "y"), request_id=RequestId(f"r{number}"))
+        monkeypatch.setattr(Rewind, "feed", refuse)
+        await world.start(NAMES[3])
+        await trio.sleep(5)
+        late = world.replicas[NAMES[3]]
+        assert "upgrade this node" in late.halted and late.applied_index == 0
+        await leader.submit(SetReason(TaskId("x"), "y"), request_id=RequestId("after"))
+        await trio.sleep(5)
+        assert late.last_index == leader.last_index, "it goes on taking the log"
 
 
 def test_a_node_that_knows_less_than_every_member_is_not_admitted_and_one_that_knows_as_much_as_the_least_is() -> None:
