@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import math
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -203,6 +204,8 @@ async def freshen(api: Api, request: Request) -> dict[str, str]:
     else:
         age_s = await api.face.freshen(FRESHEN_S_MAX)
         unconfirmed = age_s > 0
+    if math.isinf(age_s) and api.face.catalog.time_utc:
+        age_s = max(0.1, time.time() - api.face.catalog.time_utc)  # no leader since the start: the newest entry tells
     headers = {"swarm-index": str(api.face.consensus().applied_index)}
     if unconfirmed:
         headers["swarm-stale-s"] = "unknown" if math.isinf(age_s) else f"{age_s:.1f}"

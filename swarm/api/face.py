@@ -56,6 +56,10 @@ class CatalogRead(Protocol):
     @property
     def secrets(self) -> Secrets: ...
     @property
+    def time_utc(self) -> float:
+        """That of the newest entry; 0 when there is none."""
+
+    @property
     def api_tokens(self) -> Mapping[str, ApiTokenRecord]: ...
 
 

@@ -32,7 +32,9 @@ class ConsensusConfig:
     window_entries: int = 2048
     """Entries sent to one follower and not yet acknowledged. Smaller: idle links. Larger: more memory in queues."""
     proposals_max: int = 8192
-    """Entries of the leader's log that are not committed yet; beyond it proposals are refused, not queued."""
+    proposals_bytes_max: int = 64 * 1024 * 1024
+    """Entries of the leader's log, and bytes in them, that are not applied yet; beyond either proposals are refused, not queued,
+    and new tasks at half. Smaller: floods are refused earlier. Larger: more memory, and longer until the newest is applied."""
     learner_ack_within_s: float = 1.0
     learner_ack_count: int = 2
     learner_lag_max: int = 250

@@ -361,9 +361,9 @@ class Consensus:
         leadership = self._lead(f"propose {kind}", now)
         if len(payload) > PAYLOAD_BYTES_MAX:
             raise UsageError(f"cannot propose {kind}: {len(payload)} bytes, at most {PAYLOAD_BYTES_MAX} fit into an entry")
-        waiting = self._state.log.last_index - self._state.commit_index
-        if waiting >= self._state.config.proposals_max:
-            raise Overloaded(f"cannot propose {kind}: {waiting} entries wait to be committed")
+        state = self._state
+        if full := leadership.backlog.refusal(kind, applied_index=state.applied_index, last_index=state.log.last_index):
+            raise Overloaded(f"cannot propose {kind}: {full}", hint="try again in a second")
         entry = leadership.append(kind, version, payload, request_id, now_utc)
         return Proposed(entry.index, entry.term)
 

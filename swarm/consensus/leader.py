@@ -13,6 +13,7 @@ Promises kept here:
 
 from __future__ import annotations
 
+from swarm.consensus.backlog import Backlog
 from swarm.consensus.lease import Rounds
 from swarm.consensus.messages import AppendReply, HeartbeatReply, TimeoutNow
 from swarm.consensus.progress import Progress
@@ -38,6 +39,7 @@ class Leadership:
         self.is_given_up = False
         """The lease was given up for good; nothing renews it."""
         self.replication = Replication(state)
+        self.backlog = Backlog(state.config)
         self._rounds = Rounds(state.config)
         self._voters_due = state.now
         self._learners_due = state.now
@@ -56,6 +58,7 @@ class Leadership:
         index = state.log.last_index + 1
         entry = Entry(index, state.term, kind, version, payload, state.recovery_generation, time_utc, request_id)
         state.log.append((entry,))
+        self.backlog.add(index, len(payload))
         if kind == KIND_CONFIGURATION:
             self.refresh_followers()
         return entry

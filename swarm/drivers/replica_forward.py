@@ -37,6 +37,8 @@ GIVEN_UP_S = 5.0
 """With no word of a leader for this long, and no majority of voters in sight, a request fails at once: there is no election
 that could soon succeed."""
 
+OVERLOADED_S = 1.0
+"""A leader that takes nothing more for so long is busy and not in a burst: whoever asks is refused, not kept waiting."""
 LEADERLESS_S = 1.5
 """An election takes some 1.2 s; a node that hears of no leader for longer may be the only one that does not."""
 SILENT_S = 1.0
@@ -138,7 +140,8 @@ class Forwarding:
     async def submit(self, command: Any, request_id: RequestId, timeout_s: float) -> Applied:
         """See `Replica.submit`."""
         call = ProposeCall(*pack_command(command), request_id)
-        deadline = self._clock.now() + timeout_s
+        began_at = self._clock.now()
+        deadline = began_at + timeout_s
         maybe_done: UnknownOutcome | None = None
         while True:
             try:
@@ -151,6 +154,8 @@ class Forwarding:
                 failure: OperatorError = error
             except (Unavailable, Overloaded) as error:
                 failure = error
+            if isinstance(failure, Overloaded) and self._clock.now() + RETRY_S >= began_at + OVERLOADED_S:
+                raise with_names(maybe_done or failure, self._name_of)
             if self._must_give_up(deadline) or (maybe_done is not None and request_id == ""):
                 raise with_names(maybe_done or failure, self._name_of)
             await self._wait_for_change()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from swarm.api.batch import BATCHES_MAX, ITEMS_MAX, PART_ITEMS_MAX
 from swarm.api.calls import WRITES_MAX
@@ -172,3 +173,35 @@ async def test_a_bad_document_is_named_before_anything_is_sent(tmp_path: Path) -
         done = await swarm("task", "submit", "-d", "--file", str(tmp_path / "many.json"))
         assert done.code == 2 and "document 2" in done.err and "cpus" in done.err
         assert swarm.face.submitted == []
+
+
+async def test_a_flood_of_writes_is_answered_up_to_the_bound_and_refused_with_a_time_beyond(path: Path) -> None:
+    class Slow(MemoryFace):
+        waiting = 0
+        go_on = trio.Event()
+
+        async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float) -> Applied:
+            self.waiting += 1
+            await self.go_on.wait()
+            return await super().submit(command, request_id=request_id, timeout_s=timeout_s)
+
+    async def post(number: int, stream: trio.SocketStream) -> None:
+        body = json.dumps({"task": {"image": "testnet/redis:1", "name": f"web-{number}"}}).encode()
+        async with stream:
+            head = f"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            await stream.send_all(head.encode() + body)
+            answer = b"".join([part async for part in stream])
+        answers.append(answer.decode().lower())
+        if len(answers) == 40:
+            face.go_on.set()
+
+    face, answers = Slow(), list[str]()
+    async with served(path, face):
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for number in range(WRITES_MAX + 40):
+                    nursery.start_soon(post, number, await trio.open_unix_socket(str(path)))
+                    await trio.testing.wait_all_tasks_blocked()
+    refused = [answer for answer in answers if answer.startswith("http/1.1 429")]
+    assert len(refused) == 40 and all("retry-after: 1" in answer for answer in refused)
+    assert face.waiting == WRITES_MAX == len(face.catalog.tasks)
