@@ -100,11 +100,13 @@ class Progress:
         return True
 
     def refuse(self, index: int) -> None:
-        """The logs do not meet where it was tried; try from `index` (never below what it acknowledged)."""
+        """The logs do not meet where it was tried; try from `index` (never below what it acknowledged). One that names an index
+        below that is old, or its log has shrunk: the next answered round tells which, and until then nothing is sent (else the
+        two would ask and refuse as fast as the network carries it)."""
         if self.way is Way.SNAPSHOT:
             return
         self.way = Way.PROBE
-        self.probe_pending = False
+        self.probe_pending = index < self.match
         self.next = max(min(self.next - 1, index + 1), self.match + 1)
 
     def resend(self) -> None:

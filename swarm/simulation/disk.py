@@ -1,10 +1,13 @@
 """The disk under one daemon's store: what is durable, what is on its way, and what a crash takes.
 
 Batches are queued; while one transaction is on its way to the platter the next ones gather, and go together as one (group
-commit). A crash loses everything queued, and the transaction under way is durable or not, as a whole. A disk can be slow, and it
-can hang: then nothing completes until it is freed.
+commit). A crash loses everything queued, and the transaction under way is durable or not, as a whole: a torn one fails its
+checksum and is none. A disk can be slow, and it can hang: then nothing completes until it is freed. A transaction can fail: then
+the daemon ends, and nobody knows whether it is durable. A store can be damaged or lost: the next start finds that, sets it aside
+and begins with an empty one under a new store generation. And a disk can be set back to an earlier copy, which nothing finds.
 
-Promise: `stored()` is exactly what the completed transactions made of it, whatever was submitted after.
+Promise: `stored()` is exactly what the completed transactions made of it, whatever was submitted after, unless it was damaged or
+set back.
 """
 
 from __future__ import annotations
@@ -27,6 +30,14 @@ class Disk:
         self.slow = 0.0
         """Chance that one takes up to 0.8 s, as on a loaded host."""
         self.hung = False
+        self.hung_at = 0.0
+        self.failing = False
+        """The next transaction fails."""
+        self.on_failure: Callable[[], None] = lambda: None
+        """Called when one did: the daemon ends."""
+        self.is_damaged = False
+        """The next start will find its checksums wrong."""
+        self.was_set_back = False
         self.store_generation = store_generation
         self.boots = 0
         """Starts of the daemon, persisted: gossip's generation."""
@@ -45,6 +56,8 @@ class Disk:
     def open(self, done: Callable[[int], None]) -> Stored:
         """What a starting daemon reads. `done(number)` will be told the last batch of each completed transaction (0: a probe)."""
         self._opened += 1
+        if self.is_damaged:
+            self.wipe()
         self._done = done
         self._queue, self._under_way, self._probe = [], [], False
         return self.stored()
@@ -82,7 +95,7 @@ class Disk:
 
     def hang(self) -> None:
         """Nothing completes from here on."""
-        self.hung = True
+        self.hung, self.hung_at = True, self._world.now
 
     def free(self) -> None:
         """It works again."""
@@ -96,8 +109,21 @@ class Disk:
         """The old file is set aside: empty, under a new store generation. Only while no daemon runs on it."""
         assert self._done is None, "a disk is swapped under a stopped daemon"
         self.store_generation += 1
+        self.is_damaged = False
         self._hard_state, self._entries, self._snapshot, self._snapshot_data = HardState(), [], None, None
         self._committed = Committed()
+
+    def set_back(self, earlier: Stored) -> None:
+        """An older copy of the same store is put in its place. Only while no daemon runs on it."""
+        assert self._done is None and earlier.store_generation == self.store_generation
+        self.was_set_back = True
+        self._hard_state, self._entries = earlier.hard_state, list(earlier.entries)
+        self._snapshot, self._snapshot_data = earlier.snapshot, earlier.snapshot_data
+
+    @property
+    def durable_index(self) -> int:
+        """The last entry that is there."""
+        return self._entries[-1].index if self._entries else self._snapshot.index if self._snapshot else 0
 
     def install(self, batch: Batch) -> None:
         """Put something there before any daemon runs."""
@@ -119,6 +145,10 @@ class Disk:
 
     def _complete(self, opened: int) -> None:
         if opened != self._opened or self.hung or not self._under_way:
+            return
+        if self.failing:
+            self.failing = False
+            self.on_failure()
             return
         batches, self._under_way = self._under_way, []
         self._make_durable(batches)

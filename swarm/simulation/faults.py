@@ -4,7 +4,9 @@ Each run has its own temper: some lose packets, some lose power, some freeze. Fa
 answers, of the engine, of the disk and of the paths between hosts are separate. Whatever broke is repaired after a while, or at
 the latest by `heal`, after which nothing goes wrong any more and the cluster owes us progress.
 
-Promise: `heal` leaves no fault behind; a disk keeps what was durable (but for `wipe`, which is off unless asked for).
+Kinds that came later are drawn apart, so that a seed of before means what it meant (`later=False`).
+
+Promise: `heal` leaves no fault behind; a majority of the voters keeps what was durable.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ from collections.abc import Callable
 
 from swarm.model.liveness import EngineState
 from swarm.simulation.cluster import Cluster
+from swarm.simulation.disk_faults import DiskFaults
 from swarm.simulation.host import Host
+from swarm.simulation.intrigues import Intrigues
 from swarm.simulation.network import FAIR, Weather
 from swarm.simulation.node import Daemon
 from swarm.simulation.plots import Plots
 
 KINDS = ("power", "blackout", "daemon", "freeze", "machine", "engine", "slow_engine", "disk", "cut", "pair", "one_way", "split",
          "crown", "forget")
+LATER_KINDS = ("rot", "no_sync", "set_back", "ambush", "hand_over", "voters", "ring", "burial")
 PLOTS = ("figure_8", "dead_king")
 """Only when asked for: they break more than a run that is to show something else can bear."""
 
@@ -27,7 +32,9 @@ PLOTS = ("figure_8", "dead_king")
 class Faults:
     """Breaks a cluster, on average every `every_s` seconds, until `heal`."""
 
-    def __init__(self, cluster: Cluster, *, every_s: float = 2.5, kinds: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, cluster: Cluster, *, every_s: float = 2.5, kinds: tuple[str, ...] = (), later: bool = True
+    ) -> None:
         self.cluster = cluster
         self.world = cluster.world
         self.rng = cluster.world.random("faults")
@@ -35,6 +42,9 @@ class Faults:
         self.is_over = False
         self._hunting = 0
         self._plots = Plots(cluster, self.rng, lambda: self.is_over)
+        later_rng = cluster.world.random("faults/later")
+        disks = DiskFaults(cluster, later_rng, lambda: self.is_over)
+        intrigues = Intrigues(cluster, later_rng, lambda: self.is_over)
         self._actions: dict[str, Callable[[Host], None]] = {
             "power": self._power,
             "blackout": self._blackout,
@@ -50,10 +60,20 @@ class Faults:
             "forget": self._forget,
             "one_way": self._one_way,
             "split": self._split,
+            "rot": disks.rot,
+            "no_sync": disks.no_sync,
+            "set_back": disks.set_back,
+            "ambush": intrigues.ambush,
+            "hand_over": intrigues.hand_over,
+            "voters": intrigues.voters,
+            "ring": lambda host: self._ring(intrigues, host),
+            "burial": self._burial,
             "figure_8": lambda _: self._plots.begin(self._plots.figure_8()),
             "dead_king": lambda _: self._plots.begin(self._plots.dead_king()),
         }
         chosen = kinds or tuple(self.rng.sample(KINDS, self.rng.randint(2, len(KINDS))))
+        if later and not kinds:
+            chosen += tuple(later_rng.sample(LATER_KINDS, later_rng.randint(0, 4)))
         self.kinds = tuple(sorted(chosen))
         cluster.scene.network.weather = self._draw_weather()
         stumble = self.rng.choice((0.0, 0.0, 0.0003, 0.001))
@@ -109,6 +129,11 @@ class Faults:
     def _power(self, host: Host) -> None:
         host.lose_power()
         self._for_a_while(40.0, host.restore_power)
+
+    def _burial(self, host: Host) -> None:
+        """Off for so long that another votes in its place."""
+        host.lose_power()
+        self.world.after(25.0 + 20.0 * self.rng.random(), self._unless_over, host.restore_power)
 
     def _blackout(self, _: Host) -> None:
         for host in self.cluster.hosts:
@@ -215,6 +240,10 @@ class Faults:
         self.cluster.scene.network.split(numbers[:half], numbers[half:])
         self._for_a_while(25.0, self._open_paths)
 
+    def _ring(self, intrigues: Intrigues, host: Host) -> None:
+        intrigues.ring(host)
+        self._for_a_while(20.0, self._open_paths)
+
     def _open_paths(self) -> None:
         self.world.trace("net", "all paths open")
         self.cluster.scene.network.heal()
@@ -227,7 +256,9 @@ class Faults:
         self.cluster.scene.network.weather = FAIR
         for host in self.cluster.hosts:
             host.stumble = 0.0
+            host.ambush = None
             host.disk.slow = 0.0
+            host.disk.failing = False
             host.disk.free()
             host.restore_power()
             habits = host.engine.habits

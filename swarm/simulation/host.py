@@ -40,8 +40,11 @@ class Host:
         self.is_frozen = False
         self.daemon: Daemon | None = None
         self.disk = Disk(scene.world, number)
+        self.disk.on_failure = self._disk_failed
         self.stumble = 0.0
         """Chance that the daemon stops between two effects."""
+        self.ambush: Callable[[Daemon, object], bool] | None = None
+        """Asked before each effect; says whether it struck, and the effect then waits or is lost."""
         self.reset_hooks: list[Callable[[], None]] = []
         """Called when the power goes: whatever runs here is gone."""
         self.engine = VirtualEngine(self)
@@ -106,6 +109,11 @@ class Host:
             self.engine.listener = None
             self.scene.streams.stop(daemon)
             self.scene.watch.ended(daemon)
+
+    def _disk_failed(self) -> None:
+        """A write that failed is never tried again: the daemon ends, containers run on."""
+        self.scene.world.trace(self.name, "A WRITE FAILED")
+        self.crash_daemon()
 
     # ---- the host
 

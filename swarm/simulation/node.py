@@ -148,6 +148,8 @@ class Daemon:
             if stumble and self._rng.random() < stumble:
                 self._stumble()
                 continue
+            if self.host.ambush is not None and self.host.ambush(self, self._todo[0][2]):
+                continue
             part, action, effect = self._todo.popleft()
             if self.world.tracing and type(effect).__name__ not in UNTOLD:
                 self.world.trace(self.host.name, brief(self.scene, effect))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from swarm.catalog import Catalog
 from swarm.consensus.core import Proposed
 from swarm.errors import OperatorError, Overloaded, Unavailable, UnknownOutcome
 from swarm.model.command import COMMANDS, KIND_OF
@@ -22,6 +23,8 @@ CALL_TIMEOUT_S = 2.0
 RETRY_S = 0.1
 GIVEN_UP_S = 5.0
 Packed = tuple[str, int, bytes, RequestId]
+Look = Callable[[Catalog], str]
+Seen = Callable[[str | None], None]
 
 
 class Forwarding:
@@ -31,6 +34,9 @@ class Forwarding:
         self.daemon = daemon
         self.replica = replica
         self.started_at = daemon.now()
+        self._readers: list[tuple[int, Look, Seen]] = []
+        """Who waits for the catalog here to reach an index."""
+        replica.on_applied.append(self._serve_readers)
         daemon.handlers["consensus.propose"] = self._on_propose
         daemon.handlers["consensus.barrier"] = self._on_barrier
 
@@ -43,6 +49,26 @@ class Forwarding:
     def barrier(self, timeout_s: float, done: Callable[[int | None], None]) -> None:
         """The commit index a leader inside its lease names after this call began; None when none does in time."""
         _Barrier(self, self.daemon.now() + timeout_s, done).attempt()
+
+    def read(self, timeout_s: float, look: Look, done: Seen) -> None:
+        """A linearizable read through this node: a barrier, then this node's catalog once it has applied that much. `done` is
+        told what `look` saw, None when no leader answered in time, or nothing while this node cannot follow."""
+
+        def named(index: int | None) -> None:
+            if index is None:
+                done(None)
+            else:
+                self._readers.append((index, look, done))
+                self._serve_readers()
+
+        self.barrier(timeout_s, named)
+
+    def _serve_readers(self, *_: object) -> None:
+        applied = self.replica.applied_index
+        ready = [reader for reader in self._readers if reader[0] <= applied]
+        self._readers = [reader for reader in self._readers if reader[0] > applied]
+        for _index, look, done in ready:
+            done(look(self.replica.catalog))
 
     def must_give_up(self, deadline: float) -> bool:
         """Too late to try again, or nobody to try it with."""

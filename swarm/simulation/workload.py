@@ -8,6 +8,7 @@ Promise: every request is repeated until it is answered by a result or a refusal
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from swarm.model.command import SetNode, StopTask, Submit
@@ -16,6 +17,7 @@ from swarm.model.node import Availability
 from swarm.model.outcome import Applied
 from swarm.model.resources import Resources
 from swarm.model.task import Restart, RestartKind, TaskSpec
+from swarm.simulation.clients import STOP, SUBMIT, Operation
 from swarm.simulation.cluster import Cluster, Member
 from swarm.simulation.replica import Outcome
 
@@ -32,6 +34,9 @@ class Request:
         self.request_id = RequestId(random_id(workload.rng))
         self.answer: Applied | None = None
         self.attempts = 0
+        self.asked_at = workload.cluster.world.now
+        self.answered_at = math.inf
+        """True time."""
 
     def attempt(self) -> None:
         """Ask a node that runs; try again when none does."""
@@ -58,7 +63,7 @@ class Request:
         if self.answer is not None:
             return
         if isinstance(outcome, Applied):
-            self.answer = outcome
+            self.answer, self.answered_at = outcome, self.workload.cluster.world.now
             self.workload.answered(self)
         elif attempt == self.attempts:
             self.workload.cluster.world.after(0.2, self._again, attempt)
@@ -129,6 +134,21 @@ class Workload:
         elif isinstance(command, StopTask):
             self.wanted.pop(command.task_id, None)
             self.stopped[command.task_id] = None
+
+    def submitted(self) -> list[TaskId]:
+        """Every task that was ever asked for, oldest first."""
+        return [request.command.task_id for request in self.requests if isinstance(request.command, Submit)]
+
+    def operations(self) -> list[Operation]:
+        """Submits and stops as a history: refused ones changed nothing, unanswered ones may have."""
+        kinds: dict[type[Any], str] = {Submit: SUBMIT, StopTask: STOP}
+        return [
+            Operation(
+                "w", f"task/{request.command.task_id}", kinds[type(request.command)], "", request.asked_at, request.answered_at
+            )
+            for request in self.requests
+            if type(request.command) in kinds and (request.answer is None or request.answer.outcome is None)
+        ]
 
     def stop(self) -> None:
         """No new requests; once every drain that was asked for is answered, all nodes are to take work again."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from swarm.catalog import Catalog
 from swarm.consensus.effects import Role
+from swarm.consensus.quorum import is_small, voters_of
 from swarm.model.command import Assign, Submit
-from swarm.model.entry import Entry, SnapshotMeta
+from swarm.model.entry import Configuration, Entry, SnapshotMeta
 from swarm.model.ids import RequestId, TaskId
 from swarm.model.node import Availability, VerdictKind
 from swarm.model.outcome import Applied
@@ -32,6 +33,8 @@ STALE_START_S = 8.0
 """A node without the leader may start nothing new after 5 s; with what is under way, and clocks that are off, after 8."""
 PLAN_AGE_S = 15.0
 """So late may a plan be committed: its leader was cut off with it, and a later one found it in its log."""
+DISK_STALL_S = 3.4
+"""A lease may outlive its disk by 3 s on a clock that is 5 % slow, and the tick that ends it."""
 FUTILE_MAX = 12
 """The same plan, refused so many times, is a loop."""
 
@@ -59,6 +62,9 @@ class Checkers(Watch):
         self._news: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
         self._unwell_at: dict[str, float] = {}
         self._refused: dict[bytes, int] = {}
+        self._began: dict[int, float] = {}
+        self._leads_with: dict[int, tuple[int, Configuration]] = {}
+        """Leading host -> its commit index and voters after its last turn."""
         self._now = 0.0
 
     # ---- consensus
@@ -74,8 +80,11 @@ class Checkers(Watch):
             self._leading[daemon.host_number] = daemon
             if len(self._leading) > 1:
                 self._check_leases()
+            self._check_disk(daemon)
+            self._check_small(daemon)
         else:
             self._leading.pop(daemon.host_number, None)
+            self._leads_with.pop(daemon.host_number, None)
         if self.turns % NEWS_CHECK_EVERY == 0:
             self._check_news(daemon)
         if self.turns % CORE_CHECK_EVERY == 0:
@@ -100,6 +109,42 @@ class Checkers(Watch):
         ]
         if len(holders) > 1:
             raise Violation(f"leases are disjoint: {' and '.join(holders)} hold one at the same moment")
+
+    def _check_disk(self, daemon: Member) -> None:
+        """A disk that completes nothing holds up no lease (S17). What excuses it: a start, a pause of the process."""
+        disk, now = daemon.host.disk, daemon.world.now
+        since = max(disk.hung_at, self._began.get(daemon.host_number, 0.0))
+        stalled = disk.hung and now - since > DISK_STALL_S and not daemon.frozen_lately_s
+        if stalled and daemon.replica.core.lease_valid(daemon.now()):
+            raise Violation(f"a lease needs a disk: {daemon.host.name} holds one though its disk hangs for {now - since:.1f} s")
+
+    def _check_small(self, daemon: Member) -> None:
+        """Below three voters, what is committed is on the disks of the learners that are there, two at most."""
+        core, leadership = daemon.replica.core, daemon.replica.core._leadership
+        commit = core.commit_index
+        before, configuration = self._leads_with.get(daemon.host_number, (commit, core.configuration))
+        self._leads_with[daemon.host_number] = commit, core.configuration
+        if leadership is None or commit <= before or not is_small(configuration):
+            return
+        ids = {voter.node_id for voter in (*voters_of(configuration), *voters_of(core.configuration))}
+        there = [
+            progress
+            for progress in leadership.replication.followers.values()
+            if progress.node_id not in ids and progress.caught_up and daemon.now() - progress.last_contact <= 1.0
+            and progress.disk_age_s <= 3.0
+        ]
+        for progress in sorted(there, key=lambda each: (-each.match, each.node_id))[:2]:
+            disk = daemon.scene.by_id[progress.node_id].disk
+            same = disk.store_generation == progress.generation and not disk.is_damaged and not disk.was_set_back
+            if same and disk.durable_index < commit:
+                raise Violation(
+                    f"below three voters a learner's disk has it too: {commit} is committed, "
+                    f"{daemon.scene.name_of(progress.node_id)} has {disk.durable_index}"
+                )
+
+    def began(self, daemon: Daemon) -> None:
+        self._began[daemon.host_number] = daemon.world.now
+        self._leads_with.pop(daemon.host_number, None)
 
     def ended(self, daemon: Daemon) -> None:
         self._leading.pop(daemon.host_number, None)

@@ -22,12 +22,14 @@ from swarm.model.phase import Desired, Phase
 from swarm.model.task import TaskSpec
 from swarm.runner.config import RunnerConfig
 from swarm.runner.labels import ATTEMPT, CLUSTER, NAME, NODE, TASK
+from swarm.simulation.clients import CLIENTS, Clients
 from swarm.simulation.cluster import Cluster
 from swarm.simulation.faults import Faults
 from swarm.simulation.scene import Settings
 from swarm.simulation.workload import Request, Workload
 from swarm.simulation.world import TraceSink
 from tests.simulation.checkers import Checkers, Violation
+from tests.simulation.linearizability import check_history
 
 CONVERGE_S = 150.0
 """The brake holds replacing back for 60 s after a mass death, a gone daemon has 30 s of grace, a voter change takes 10 s."""
@@ -49,6 +51,8 @@ class Report:
     requests: int = 0
     healed_in_s: float = 0.0
     faults: tuple[str, ...] = field(default=())
+    judged: int = 0
+    """Operations whose order the linearizability checker found."""
 
     @property
     def node_seconds(self) -> float:
@@ -63,10 +67,13 @@ def run_seed(
     kinds: tuple[str, ...] = (),
     every_s: float = 0.0,
     append_entries_max: int = 0,
+    reads: bool = True,
+    later: bool = True,
     trace: TraceSink | None = None,
 ) -> Report:
     """Run one seed. `hosts`, `seconds` (of chaos), `kinds` of faults, how often they come and how many entries an append
-    carries are drawn from it when they are not given."""
+    carries are drawn from it when they are not given. Without `reads` (clients of registers) and `later` (kinds of faults that
+    came later) a seed means what it meant before there were any."""
     rng = random.Random(f"{seed}/scenario")
     drawn_hosts, drawn_seconds = rng.choice((1, 2, 3, 3, 3, 4, 5, 5, 7)), rng.uniform(10, 35)
     count, chaos_s = hosts or drawn_hosts, seconds or drawn_seconds
@@ -79,16 +86,19 @@ def run_seed(
     )
     cluster = Cluster(seed, count, founders=founders, settings=settings, watch=checkers, trace_sink=trace)
     workload = _Judged(cluster, checkers)
+    clients = Clients(cluster, workload.submitted, count=CLIENTS if reads else 0)
     _place_strangers(cluster)
     cluster.run(3.0)
-    faults = Faults(cluster, every_s=every_s or pace_s, kinds=kinds)
+    faults = Faults(cluster, every_s=every_s or pace_s, kinds=kinds, later=later)
     cluster.run(chaos_s)
     faults.heal()
     workload.stop()
+    clients.stop_soon()
     healed_at = cluster.world.now
     _converge(cluster, checkers, workload)
     healed_in_s = cluster.world.now - healed_at
     _new_work(cluster, checkers, workload)
+    judged = check_history([*clients.history, *workload.operations()])
     if gone := _strangers_gone(cluster):
         raise Violation(f"what is not ours is not touched: strangers' containers on {', '.join(gone)}")
     for member in cluster.daemons():
@@ -96,7 +106,7 @@ def run_seed(
         member.replica.catalog.check()
     return Report(
         seed, count, cluster.world.now, cluster.world.events, checkers.truth.applied_index, len(workload.requests), healed_in_s,
-        faults.kinds,
+        faults.kinds, judged,
     )
 
 
