@@ -31,6 +31,8 @@ PATIENCE_S = 3.0
 """A client waits so long for an answer. Shorter than an election with everything that may go wrong in it: outcomes are unknown
 now and then."""
 BARRIER_S = 2.5
+REUSE = 0.1
+"""Chance that a write comes under the request id of an earlier one: it must be refused, and is a write that nobody may see."""
 PAUSE_S = 0.6
 """Between two calls of one client, on average."""
 
@@ -57,6 +59,8 @@ class Clients:
         self.is_over = False
         self._tasks = tasks
         self._written = 0
+        self._used: RequestId | None = None
+        """Of a write that was accepted."""
         for number in range(1, count + 1):
             cluster.world.after(2.5 + self.rng.random(), self._next, f"c{number}")
 
@@ -116,11 +120,17 @@ class Clients:
         value = f"v{self._written}"
         _, end = self._call(client, f"register/{node_id}/{register}", WRITE, value)
         command = SetNode(node_id, labels=((register, value),))
+        request_id = RequestId(random_id(self.rng))
+        if self._used is not None and self.rng.random() < REUSE:
+            request_id = self._used
 
         def done(outcome: Outcome) -> None:
-            end(value if isinstance(outcome, Applied) and outcome.outcome is None else None)
+            accepted = isinstance(outcome, Applied) and outcome.outcome is None
+            if accepted:
+                self._used = request_id
+            end(value if accepted else None)
 
-        member.feed(None, member.forwarding.submit, command, RequestId(random_id(self.rng)), PATIENCE_S, done)
+        member.feed(None, member.forwarding.submit, command, request_id, PATIENCE_S, done)
 
     def _read(self, client: str, member: Member, key: str, look: Callable[[Catalog], str]) -> None:
         _, end = self._call(client, key, READ, "")

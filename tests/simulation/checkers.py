@@ -196,6 +196,9 @@ class Checkers(Watch):
         if meta.index > self.truth.applied_index:
             raise Violation(f"a snapshot holds what is committed: index {meta.index} is beyond {self.truth.applied_index}")
         self._check_digest(daemon, meta.index)
+        in_force = daemon.replica.core._state.log.configuration_at(meta.index)[1]
+        if in_force != daemon.replica.catalog.configuration:
+            raise Violation(f"a snapshot brings its voters: {daemon.host.name} has {in_force} at {meta.index}")
 
     def _check_digest(self, daemon: Member, index: int) -> None:
         digest = daemon.replica.catalog.digest()
