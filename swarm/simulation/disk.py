@@ -119,11 +119,12 @@ class Disk:
         self.was_set_back = True
         self._hard_state, self._entries = earlier.hard_state, list(earlier.entries)
         self._snapshot, self._snapshot_data = earlier.snapshot, earlier.snapshot_data
+        self._committed = earlier.committed
 
     @property
     def durable_index(self) -> int:
         """The last entry that is there."""
-        return self._entries[-1].index if self._entries else self._snapshot.index if self._snapshot else 0
+        return self._last_index()
 
     def install(self, batch: Batch) -> None:
         """Put something there before any daemon runs."""
