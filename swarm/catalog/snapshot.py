@@ -1,7 +1,7 @@
 """The catalog as bytes, and back.
 
 A snapshot is a sequence of blocks, each a 4-byte length and a CBOR array: first a header (format, cluster id, where it stands),
-then the tables in a fixed order, sorted by key and cut into slices of at most 200 records, so that the loop never encodes for
+then the tables in a fixed order, sorted by key and cut into slices of 100 records, so that the loop never encodes for
 long in one go. Equal states give equal bytes, on every replica: the digest is a hash of them. Request ids and removed nodes
 are state and belong to it; indexes and the ring of events do not.
 
@@ -38,7 +38,8 @@ from swarm.model.task import Task
 from swarm.wire.codec import decode_untrusted, encode
 
 FORMAT = 1
-SLICE_RECORDS = 200
+SLICE_RECORDS = 100
+"""In one block: some 2 ms to decode. Equal states give equal bytes only where this is equal, too."""
 FILL_RECORDS = 500
 _BLOCK_BYTES_MAX = 512 * 1024 * 1024
 _LENGTH = struct.Struct(">I")

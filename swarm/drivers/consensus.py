@@ -156,6 +156,11 @@ class Replica:
         return self._core.configuration
 
     @property
+    def is_making_snapshot(self) -> bool:
+        """Whether a snapshot of the catalog is in the making here."""
+        return self._maker.is_making
+
+    @property
     def halted(self) -> str:
         """Why applying stopped (an entry of a newer program); empty while it goes on."""
         return self._applier.halted

@@ -92,6 +92,10 @@ class SnapshotMaker:
         self._not_before = -math.inf
         self.counters: Counter[str] = Counter()
 
+    @property
+    def is_making(self) -> bool:
+        return self._making is not None
+
     def restored(self, index: int) -> None:
         """The catalog becomes a snapshot from elsewhere: one in the making is older."""
         self._index = max(self._index, index)
