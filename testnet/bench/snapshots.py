@@ -254,10 +254,11 @@ def measure(runs: int, *, tasks: int = TASKS) -> Section:
     return Section(
         f"Snapshots of a catalog of {tasks:,} tasks",
         f"{tasks:,} tasks on {NODES} nodes, each with its assignment, {size_mib:.0f} MiB as a snapshot. **Restart**: from "
-        "opening the store to a leader that has applied everything, its only voter. **Snapshot**: from the entry that makes it due "
-        "to where the log begins behind it, durable, while one client changes tasks. **Install**: an empty follower in the same "
-        "process, from its start until it has applied what the leader has. A step is what one task of the loop does between "
-        "two pauses. Both replicas and the bench's own copy of the catalog are in the memory counted.",
+        "opening the store to a leader that has applied everything, its only voter. **Snapshot**: from the entry that "
+        "makes it due to where the log begins behind it, durable, while one client changes tasks. **Install**: an empty "
+        "follower in the same process, from its start until it has applied what the leader has. A step is what one task "
+        "of the loop does between two pauses. Both replicas and the bench's own copy of the catalog are in the memory "
+        "counted.",
         figures=list(found.figures.values()),
         aims=[Aim(each.name, each.percentile(1.0), STEP_MS_MAX, "ms") for each in longest],
     )
