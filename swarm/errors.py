@@ -79,6 +79,14 @@ class Unavailable(OperatorError):
     http_status = 503
 
 
+class DiskFull(Unavailable):
+    """The leader's disk, or those of a majority of the voters, are full, and nobody can step in. The request was NOT carried out;
+    free space there and try again."""
+
+    code = "disk_full"
+    http_status = 507
+
+
 class UnknownOutcome(OperatorError):
     """The request may or may not have been carried out. Ask again with the same request id: it is applied at most once."""
 

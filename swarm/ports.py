@@ -80,12 +80,30 @@ class Stored:
     """The newest that was written; never beyond what is held here."""
 
 
+@dataclass(frozen=True, slots=True)
+class DiskRoom:
+    """The room on the store's disk, as it was at the last write."""
+
+    full: bool = False
+    """A write found no room, and not enough was made since. What is written meanwhile comes out of a small reserve."""
+    free_bytes: int = 0
+    reserve: bool = False
+    """Something is held back for terms, votes and compaction."""
+    where: str = ""
+    """The folder, for people."""
+
+
 class Store(Protocol):
     """Durable log, vote and snapshot. Calls are made by one driver; `write` is the only one that waits for the disk."""
 
+    @property
+    def room(self) -> DiskRoom:
+        """Never waits. Looked at after each write or probe, also a failed one."""
+
     async def write(self, batches: Sequence[Batch]) -> None:
-        """Write all batches in order in one transaction and sync. Returns only when durable. Raises `StoreFailure`, after which
-        nothing more may be written (a failed fsync is never retried as if it had not happened)."""
+        """Write all batches in order in one transaction and sync. Returns only when durable. Raises `StoreFull`, having written
+        nothing, or `StoreFailure`, after which nothing more may be written (a failed fsync is never retried as if it had not
+        happened)."""
 
     async def probe(self) -> None:
         """A small durable write, to learn whether the disk still works."""

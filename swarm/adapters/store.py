@@ -13,7 +13,8 @@ that is cut or lost, would silently take back what was acknowledged. So transact
 one that was synced is noted in another file, which is not synced itself: a database that holds less than that is damaged.
 
 Two kinds of failure are told apart. **No room**: SQLite found no room before it synced anything; the transaction is rolled back,
-nothing of it is on disk, and the same write may be tried again (`StoreFull`). **Everything else** (an I/O error, a failed sync)
+nothing of it is on disk, and the same write is tried again with the ballast's room, then given up (`StoreFull`) and may be tried
+again later. **Everything else** (an I/O error, a failed sync)
 is final: what is on disk is not known, and a second sync that succeeds would say nothing about what the first one lost. Space in
 the log is taken back by our own checkpoints and not by SQLite's, whose failed syncs it does not report. After a start the log is
 copied into the database at once, since pages that a failed sync left in the kernel's memory are not on the disk.
@@ -36,6 +37,7 @@ from pathlib import Path
 import trio
 
 from swarm.adapters import store_rows
+from swarm.adapters.ballast import Ballast
 from swarm.adapters.snapshot_files import FileSpool, SnapshotFolder
 from swarm.adapters.store_file import DATABASE, GenerationFile, MarkFile, fsync_folder, set_aside
 from swarm.adapters.store_rows import Damaged
@@ -61,7 +63,13 @@ class SqliteStore:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, log: Path, mark: MarkFile, sequence: int, snapshots: SnapshotFolder
+        self,
+        connection: sqlite3.Connection,
+        log: Path,
+        mark: MarkFile,
+        sequence: int,
+        snapshots: SnapshotFolder,
+        ballast: Ballast,
     ) -> None:
         """`log` is the path of the write-ahead log; `sequence` the number of the last transaction."""
         self._snapshots = snapshots
@@ -73,6 +81,9 @@ class SqliteStore:
         self._failed: str | None = None
         self._logged_bytes = 0
         """Written to the log since it was last copied, about."""
+        self._ballast = ballast
+        self.room = ballast.room()
+        """Looked at after each write."""
 
     async def write(self, batches: Sequence[Batch]) -> None:
         """Write all batches, in order, in one transaction, and sync. Raises `StoreFull`, having written nothing, or
@@ -107,19 +118,28 @@ class SqliteStore:
         if self._failed is not None:
             raise StoreFailure(f"cannot {doing}: an earlier write failed ({self._failed})")
         try:
-            try:
-                self._transact(action)
-            except sqlite3.OperationalError as error:
-                if not _is_full(error):
-                    raise
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise StoreFull(f"cannot {doing}: {error}") from error
+            if not self._has_room_for(action) and not (self._ballast.release() and self._has_room_for(action)):
+                self.room = self._ballast.room()
+                raise StoreFull(f"cannot {doing}: no room on the disk of {self.room.where}")
             self._mark.write(self._sequence)
             self._maybe_checkpoint()
+            self._ballast.follow()
+            self.room = self._ballast.room()
         except (sqlite3.Error, OSError) as error:
             self._failed = f"{type(error).__name__}: {error}"
             raise StoreFailure(f"cannot {doing}: {self._failed}") from error
+
+    def _has_room_for(self, action: Callable[[], None]) -> bool:
+        """Carry it out. False: nothing of it was written, for want of room."""
+        try:
+            self._transact(action)
+        except sqlite3.OperationalError as error:
+            if not _is_full(error):
+                raise
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            return False
+        return True
 
     def _transact(self, action: Callable[[], None]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -160,26 +180,26 @@ def _checkpoint(connection: sqlite3.Connection, kind: str) -> bool:
     return True
 
 
-def open_store(folder: Path, *, trusted: bool = True) -> tuple[SqliteStore, Stored]:
+def open_store(folder: Path, *, trusted: bool = True, ballast_bytes: int = 0) -> tuple[SqliteStore, Stored]:
     """Open the store in `folder`, making or replacing it as needed. Blocks; reads everything. Raises `StoreFailure` when the disk
     refuses, never for damage: that is set aside and told by `Stored.store_generation`. So is one that is not `trusted`. Raises
-    `StartRefused` for one of a newer program, which is left as it is."""
+    `StartRefused` for one of a newer program, which is left as it is. `ballast_bytes`: held in reserve, where there is room."""
     try:
         if not trusted:
             set_aside(folder, GenerationFile(folder).read())
-        return _open(folder)
+        return _open(folder, ballast_bytes)
     except (OSError, sqlite3.Error) as error:
         raise StoreFailure(f"cannot open the store in {folder}: {type(error).__name__}: {error}") from error
 
 
-def _open(folder: Path) -> tuple[SqliteStore, Stored]:
+def _open(folder: Path, ballast_bytes: int) -> tuple[SqliteStore, Stored]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     generation_file = GenerationFile(folder)
     generation = generation_file.read()
     if (folder / DATABASE).exists():
         connection = _connect(folder)
         try:
-            return _opened(folder, connection, generation, MarkFile(folder, generation))
+            return _opened(folder, connection, MarkFile(folder, generation), ballast_bytes)
         except (Damaged, BadMessage, sqlite3.DatabaseError, struct.error) as error:
             if isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_DAMAGE:
                 connection.close()
@@ -191,11 +211,11 @@ def _open(folder: Path) -> tuple[SqliteStore, Stored]:
     connection = _connect(folder)
     _configure(connection)
     store_rows.create(connection, generation)
-    return _opened(folder, connection, generation, MarkFile(folder, generation))
+    return _opened(folder, connection, MarkFile(folder, generation), ballast_bytes)
 
 
 def _opened(
-    folder: Path, connection: sqlite3.Connection, generation: int, mark: MarkFile
+    folder: Path, connection: sqlite3.Connection, mark: MarkFile, ballast_bytes: int
 ) -> tuple[SqliteStore, Stored]:
     """Verify, and make durable what is there: a write makes the write-ahead log's file, then its name is synced too."""
     _configure(connection)
@@ -207,12 +227,13 @@ def _opened(
             hint="upgrade swarm on this host; nothing was changed, containers run on",
         )
     snapshots = SnapshotFolder(folder)
-    stored = store_rows.load(connection, generation, snapshots)
+    stored = store_rows.load(connection, mark.generation, snapshots)
     sequence = store_rows.sequence(connection)
     if sequence < mark.read():
         raise Damaged(f"transaction {mark.read()} was synced, but {sequence} is the newest that is there")
     _checkpoint(connection, "TRUNCATE")
-    store = SqliteStore(connection, folder / (DATABASE + "-wal"), mark, sequence, snapshots)
+    ballast = Ballast(folder, ballast_bytes)
+    store = SqliteStore(connection, folder / (DATABASE + "-wal"), mark, sequence, snapshots, ballast)
     snapshots.open(stored.snapshot)
     with suppress(StoreFull):
         store._guarded("open the store", lambda: None)

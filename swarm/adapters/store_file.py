@@ -74,7 +74,7 @@ class MarkFile:
 
     def __init__(self, folder: Path, generation: int) -> None:
         self._path = folder / MARK
-        self._generation = generation
+        self.generation = generation
         self._file = -1
 
     def read(self) -> int:
@@ -83,14 +83,14 @@ class MarkFile:
             generation, sequence, checksum = _MARK.unpack(self._path.read_bytes())
         except (FileNotFoundError, struct.error):
             return 0
-        return sequence if (generation, checksum) == (self._generation, _mark_checksum(generation, sequence)) else 0
+        return sequence if (generation, checksum) == (self.generation, _mark_checksum(generation, sequence)) else 0
 
     def write(self, sequence: int) -> None:
         """In the kernel's hands when it returns. A disk without room is no reason to fail: there is no mark then."""
         try:
             if self._file < 0:
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.pwrite(self._file, _MARK.pack(self._generation, sequence, _mark_checksum(self._generation, sequence)), 0)
+            os.pwrite(self._file, _MARK.pack(self.generation, sequence, _mark_checksum(self.generation, sequence)), 0)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise

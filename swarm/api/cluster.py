@@ -97,10 +97,12 @@ def _problems(rows: list[Shape], may: Tolerance, stopped_at: str, engine: str, e
         if row["status"] in ("suspect", "dead"):
             seen = f"; when that was found: {row['evidence']}" if row["evidence"] else ""
             found.append(f"node {row['name']} is {row['status']}{seen}")
+        elif row["status"] == "alive" and row["engine"] == "full":
+            found.append(f"the disk of node {row['name']} is full: it gets no new work; free space there")
         elif row["status"] == "alive" and row["engine"] not in ("up", "unknown"):
             found.append(f"the engine of node {row['name']} is {row['engine']}")
     if engine != "up" and engine_detail:
-        found.append(f"this node's engine: {engine_detail}")
+        found.append(f"this node: {engine_detail}" if engine == "full" else f"this node's engine: {engine_detail}")
     return found
 
 

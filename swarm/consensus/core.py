@@ -282,14 +282,14 @@ class Consensus:
             self._leadership.maybe_commit()
             self._maybe_end_leadership()
 
-    def on_disk(self, last_write_completed: float, now: float) -> None:
-        """The driver's own small write, made at least once a second, completed then. A driver that never calls this is judged by
-        its batches alone."""
+    def on_disk(self, last_write_completed: float, now: float, *, full: bool = False) -> None:
+        """The driver's own small write, once a second, completed then. `full`: no entries from now on, but what must be."""
         self._state.observe_now(now)
+        self._state.disk_full = full
         self._state.writes.probed(last_write_completed)
 
     def lazy_commit(self) -> Committed | None:
-        """The commit index, for a small write that the driver makes anyway; None when the disk has been given it."""
+        """The commit index, for a write made anyway; None when the disk has it."""
         return self._state.writes.lazy_commit(self._state.committed())
 
     def on_applied(self, index: int, now: float) -> None:

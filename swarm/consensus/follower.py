@@ -63,7 +63,9 @@ def heartbeat_reply(state: State, number: int) -> HeartbeatReply:
     """The answer to a round, or to a leader whose term is over (round 0)."""
     log = state.log
     disk_age_ms = int(state.writes.disk_age_s(state.now) * 1000)
-    return HeartbeatReply(*state.header(), number, log.last_index, log.last_term, state.applied_index, disk_age_ms)
+    return HeartbeatReply(
+        *state.header(), number, log.last_index, log.last_term, state.applied_index, disk_age_ms, state.disk_full
+    )
 
 
 def on_snapshot(state: State, source: NodeId, meta: SnapshotMeta, data: SnapshotData) -> None:

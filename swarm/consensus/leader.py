@@ -7,6 +7,7 @@ Promises kept here:
 - Only entries of this term are counted; those before follow (figure 8). The leader counts itself only for what is on its disk.
 - The lease runs from the send time of the newest round that a majority of every configuration in force answered. It is given up
   for good by a hand-over, a step-down, or a disk that stalls.
+- With a full disk nothing is proposed, and somebody whose disk has room is made leader.
 - Below three voters commit waits for the learners that are there.
 - One configuration change at a time, none before this term has committed.
 """
@@ -20,12 +21,14 @@ from swarm.consensus.progress import Progress
 from swarm.consensus.quorum import is_small, is_voter, quorum_value, voters_of
 from swarm.consensus.replication import Replication
 from swarm.consensus.state import State
-from swarm.errors import Unavailable
+from swarm.errors import DiskFull, Unavailable
 from swarm.machine import NEVER
 from swarm.model.command import Noop
 from swarm.model.entry import KIND_CONFIGURATION, KIND_NOOP, Configuration, Entry, Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.wire.codec import encode
+
+FREE_SPACE = "free space there: entries are taken again as soon as there is room"
 
 
 class Leadership:
@@ -52,8 +55,11 @@ class Leadership:
     # ---- the log
 
     def append(self, kind: str, version: int, payload: bytes, request_id: RequestId, now_utc: float) -> Entry:
-        """Add one entry of this term. Its wall time is never below that of the entry before."""
+        """Add one entry of this term. Its wall time is never below that of the entry before. Raises `DiskFull` or `Unavailable`,
+        having done nothing, but for what consensus itself needs: that goes into the reserve."""
         state = self._state
+        if kind not in (KIND_NOOP, KIND_CONFIGURATION):
+            self._check_room(kind)
         time_utc = max(now_utc, state.log.last_time_utc)
         index = state.log.last_index + 1
         entry = Entry(index, state.term, kind, version, payload, state.recovery_generation, time_utc, request_id)
@@ -62,6 +68,32 @@ class Leadership:
         if kind == KIND_CONFIGURATION:
             self.refresh_followers()
         return entry
+
+    def _check_room(self, kind: str) -> None:
+        """Refuse early what could not be kept. Raises `Unavailable` while somebody with room is about to take over."""
+        state = self._state
+        if state.disk_full and self._relief() is not None:
+            raise Unavailable(f"cannot propose {kind}: the leader's disk is full; it hands over", hint="try again in a second")
+        self.replication.follow_room()
+        if state.disk_full:
+            raise DiskFull(f"cannot propose {kind}: the disk of the leader, {state.node_id}, is full", hint=FREE_SPACE)
+        if self.replication.starved:
+            full = [node_id for node_id, progress in self.replication.followers.items() if progress.disk_full]
+            cause = f"the disk is full on {', '.join(full)}"
+            raise DiskFull(f"cannot propose {kind}: no majority of the voters has room on its disk", cause=cause, hint=FREE_SPACE)
+
+    def _relief(self) -> NodeId | None:
+        """Whom a leader with a full disk hands over to: the voter in contact that is furthest of those with room."""
+        state, config = self._state, self._state.config
+        fit = [
+            progress
+            for progress in self.replication.followers.values()
+            if is_voter(state.log.configuration, Voter(progress.node_id, progress.generation))
+            and not progress.disk_full
+            and progress.disk_age_s <= config.disk_stall_s
+            and state.now - progress.last_contact <= config.quorum_lost_s
+        ]
+        return max(fit, key=lambda progress: progress.match).node_id if fit else None
 
     def refresh_followers(self) -> None:
         """Configuration or learners changed: greet the new ones at once, since a lease may now need their answers."""
@@ -90,6 +122,7 @@ class Leadership:
             and progress.caught_up
             and now - progress.last_contact <= config.learner_ack_within_s
             and progress.disk_age_s <= config.disk_stall_s
+            and not progress.disk_full
         ]
         return sorted(there, key=lambda progress: (-progress.match, progress.node_id))[: config.learner_ack_count]
 
@@ -172,6 +205,8 @@ class Leadership:
             self._transfer = None
         if self.over:
             return
+        if state.disk_full and self._transfer is None and (relief := self._relief()) is not None:
+            self.transfer(relief)
         if state.now >= min(self._voters_due, self._learners_due):
             self._begin_round()
         self.maybe_commit()
@@ -180,6 +215,7 @@ class Leadership:
         """One round to all voters, and to the learners whose second is over. The leader answers itself, and so promises."""
         state = self._state
         config = state.config
+        self.replication.follow_room()
         number = self._rounds.begin(state.now)
         state.promise.extend(state.node_id, state.term, state.now)
         state.leader_contact = state.now

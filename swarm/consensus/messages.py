@@ -95,6 +95,8 @@ class HeartbeatReply(Header, frozen=True, array_like=True, tag=8):
     applied_index: Index
     disk_age_ms: Count
     """How long ago the sender's disk last completed a write it was given."""
+    disk_full: bool = False
+    """It wants no entries: what room it has left is for terms and votes."""
 
 
 class TimeoutNow(Header, frozen=True, array_like=True, tag=9):

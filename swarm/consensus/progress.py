@@ -33,6 +33,7 @@ class Progress:
         "applied",
         "caught_up",
         "disk_age_s",
+        "disk_full",
         "generation",
         "last_contact",
         "match",
@@ -67,6 +68,8 @@ class Progress:
         self.applied = 0
         self.told_commit = 0
         self.disk_age_s = 0.0
+        self.disk_full = False
+        """It gets no entries while others with room are a majority."""
         self.caught_up = False
 
     def hear(self, generation: int, last_index: int, now: float) -> bool:

@@ -5,7 +5,8 @@ together travel together. A lost append is noticed by the answer to a later hear
 the one that was sent.
 
 Promises kept here: a follower counts only for what it acknowledged under the store generation it has now; entries the log no
-longer holds are replaced by a snapshot; nothing is sent without bound to a follower that does not answer.
+longer holds are replaced by a snapshot; nothing is sent without bound to a follower that does not answer; one with a full disk
+gets entries only where nothing can be committed without it, and then nothing new is proposed (`starved`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from swarm.consensus.effects import SendSnapshot
 from swarm.consensus.messages import Append, AppendReply, Heartbeat, HeartbeatReply
 from swarm.consensus.progress import NEVER_HEARD, Progress, Way
-from swarm.consensus.quorum import voters_of
+from swarm.consensus.quorum import has_quorum, voters_of
 from swarm.consensus.state import State
 from swarm.model.entry import Voter
 from swarm.model.ids import NodeId
@@ -27,6 +28,8 @@ class Replication:
         self.followers: dict[NodeId, Progress] = {}
         self._flushed = (-1, -1)
         """Last and commit index at the last flush, while nothing else changed what anybody lacks."""
+        self.starved = False
+        """Some voters' disks are full, and those in contact that have room are no majority."""
         self.refresh_followers()
 
     def refresh_followers(self) -> None:
@@ -54,6 +57,25 @@ class Replication:
         progress = self.followers.get(NodeId(voter.node_id))
         return progress.match if progress and progress.generation == voter.store_generation else 0
 
+    def follow_room(self) -> None:
+        """Who has room, and who is in contact, changes with time. O(voters)."""
+        voters = voters_of(self._state.log.configuration)
+        full = self._state.disk_full or any(progress.disk_full for progress in self.followers.values())
+        starved = full and any(map(self._is_full, voters)) and not has_quorum(self._state.log.configuration, self._takes_entries)
+        if starved != self.starved:
+            self.starved = starved
+            self._touch()
+
+    def _is_full(self, voter: Voter) -> bool:
+        progress = self.followers.get(NodeId(voter.node_id))
+        return self._state.disk_full if voter == self._state.me else progress is not None and progress.disk_full
+
+    def _takes_entries(self, voter: Voter) -> bool:
+        state = self._state
+        progress = self.followers.get(NodeId(voter.node_id))
+        in_contact = progress is not None and state.now - progress.last_contact <= state.config.quorum_lost_s
+        return (voter == state.me or in_contact) and not self._is_full(voter)
+
     # ---- sending
 
     def flush(self) -> None:
@@ -64,7 +86,9 @@ class Replication:
             return
         self._flushed = reached
         for progress in self.followers.values():
-            if progress.way is Way.PROBE:
+            if progress.disk_full and not self.starved:
+                self._tell_commit(progress)
+            elif progress.way is Way.PROBE:
                 if not progress.probe_pending:
                     self._send_append(progress)
             elif progress.way is Way.REPLICATE:
@@ -149,6 +173,10 @@ class Replication:
             return None
         progress.applied = message.applied_index
         progress.disk_age_s = message.disk_age_ms / 1000
+        if progress.disk_full != message.disk_full:
+            progress.disk_full = message.disk_full
+            self._touch()
+            self.follow_room()
         if progress.way is Way.SNAPSHOT:
             self._maybe_retry_snapshot(progress)
         elif progress.appended_at < round_sent_at:

@@ -49,6 +49,8 @@ class State:
         self.writes = Writes(self.log, self.hard_state, self.outbox, now)
         if self.hard_state != stored.hard_state:
             self.writes.save_hard_state(self.hard_state)
+        self.disk_full = False
+        """What room is left is for terms, votes and compaction: a leader sends entries elsewhere."""
         self.promise = Promise(config, now)
         self.role = Role.FOLLOWER
         self.leader_id = NodeId("")
@@ -104,8 +106,9 @@ class State:
         self.now = max(self.now, now)
 
     def election_timeout_s(self) -> float:
-        """Drawn anew for every wait (section 5.2)."""
-        return self.rng.uniform(1.0, self.config.election_spread) * self.config.promise_s
+        """Drawn anew for every wait (section 5.2). Those whose disk has room go first."""
+        behind_s = 2 * self.config.promise_s if self.disk_full else 0.0
+        return behind_s + self.rng.uniform(1.0, self.config.election_spread) * self.config.promise_s
 
     def reset_election(self) -> None:
         self.election_deadline = self.now + self.election_timeout_s()

@@ -35,21 +35,21 @@ from swarm.consensus.effects import (
 )
 from swarm.consensus.messages import Heartbeat, HeartbeatReply, Message, decode_message_untrusted, encode_message
 from swarm.drivers.replica_apply import Applier, Changes
+from swarm.drivers.replica_disk import ReplicaDisk, full_text
 from swarm.drivers.replica_forward import Forwarding, pack_command, unless_rejected
 from swarm.drivers.replica_making import Machine, SnapshotMaker
 from swarm.drivers.replica_snapshots import CALL as SNAPSHOT_CALL
 from swarm.drivers.replica_snapshots import SnapshotReceiver, SnapshotSender
-from swarm.errors import BadMessage, HeldBack, Unavailable
+from swarm.errors import BadMessage, DiskFull, HeldBack, Unavailable
 from swarm.model.entry import Configuration, SnapshotMeta, Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.outcome import Applied
 from swarm.model.view import FollowerView
-from swarm.ports import Batch, Clock, Peers, SnapshotData, Store, Stored
+from swarm.ports import Clock, Peers, SnapshotData, Store, Stored
 
 KIND = "consensus"
 SLEEP_MAX_S = 1.0
 STALL_S = 0.5
-PROBE_EVERY_S = 1.0
 DRAIN_MAX = 256
 INBOX_MAX = 8192
 NO_REQUEST = RequestId("")
@@ -81,7 +81,6 @@ class Replica:
         is told of every change of role, term or known leader. `quorum_in_sight`: whether so many voters are there, as far as
         gossip sees, that a leader may soon be elected. `name_of` gives a node's name for people."""
         self._clock = clock
-        self._store = store
         self._peers = peers
         self._learners = learners
         self._on_role = on_role
@@ -92,12 +91,12 @@ class Replica:
         self._maker = SnapshotMaker(self._core, catalog, clock, store, every=config.snapshot_every, wake=self._wake_up)
         self._applier = Applier(self._core, catalog, clock, store, self._maker, self._wake_up)
         self._applier.subscribe(self._maybe_set_learners)
+        self.disk = ReplicaDisk(self._core, store, clock, self.now, self._wake_up)
         self._forwarding = Forwarding(
-            self, peers, clock, quorum_in_sight, others=lambda: [NodeId(each.node_id) for each in learners()], name_of=name_of
-        )
+            self, peers, clock, quorum_in_sight,
+            others=lambda: [NodeId(each.node_id) for each in learners()], name_of=name_of, is_full=lambda: self.disk.room.full,
+        )  # fmt: skip
         self._inbox: deque[tuple[NodeId, Message]] = deque()
-        self._batches: deque[Batch] = deque()
-        self._queued = trio.Event()
         self._wake = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._due = clock.now()
@@ -214,7 +213,11 @@ class Replica:
             raise Unavailable(f"cannot propose: {self.halted}", hint="upgrade this node")
         self.check_known(kind, version, payload)
         now = self.now()
-        proposed = self._core.propose(kind, version, payload, request_id, now, self._clock.utc())
+        try:
+            proposed = self._core.propose(kind, version, payload, request_id, now, self._clock.utc())
+        except DiskFull as error:
+            error.cause = error.cause or full_text(self.disk.room)
+            raise
         self._wake_up()
         return proposed
 
@@ -263,7 +266,7 @@ class Replica:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._applier.run)
             nursery.start_soon(self._maker.run)
-            nursery.start_soon(self._write_loop)
+            nursery.start_soon(self.disk.run)
             task_status.started()
             self._nursery = nursery
             try:
@@ -316,8 +319,7 @@ class Replica:
                 if not self._peers.send(effect.to, KIND, encode_message(effect.message)):
                     self.counters["sends_dropped"] += 1
             case Persist():
-                self._batches.append(effect.batch)
-                self._queued.set()
+                self.disk.queue(effect.batch)
             case Apply() | RestoreSnapshot():
                 self._applier.give(effect)
             case SendSnapshot():
@@ -334,24 +336,6 @@ class Replica:
                 self._applier.lost(effect.index, effect.term)
             case _:
                 assert_never(effect)
-
-    async def _write_loop(self) -> None:
-        """Write what is queued, all in one sync; when idle, a small write each second shows whether the disk still works."""
-        while True:
-            with trio.move_on_after(PROBE_EVERY_S):
-                await self._queued.wait()
-            self._queued = trio.Event()
-            if self._batches:
-                batches = tuple(self._batches)
-                self._batches.clear()
-                await self._store.write(batches)
-                self._core.on_persisted(batches[-1].number, self.now())
-            elif (committed := self._core.lazy_commit()) is not None:
-                await self._store.write((Batch(number=0, committed=committed),))
-            else:
-                await self._store.probe()
-            self._core.on_disk(self._clock.now(), self.now())
-            self._wake_up()
 
     # ---- inputs from peers and the catalog
 

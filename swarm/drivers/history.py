@@ -59,6 +59,16 @@ class StatusHistory:
             )
         )
 
+    def note(self, name: str, text: str) -> None:
+        """Something to be told about this node itself, whose status is what it was."""
+        self._number += 1
+        self._changes.append(
+            StatusChange(
+                number=self._number, time_utc=self._utc(), observer=self._observer, subject=self._observer, name=name,
+                old_status=MemberStatus.ALIVE, status=MemberStatus.ALIVE, death_kind=None, evidence=text,
+            )
+        )  # fmt: skip
+
     def after(self, number: int) -> Sequence[StatusChange]:
         """Changes with a higher number, oldest first. O(changes returned)."""
         newer = list(takewhile(lambda change: change.number > number, reversed(self._changes)))

@@ -21,7 +21,7 @@ import trio
 
 from swarm.consensus.core import Consensus, Proposed
 from swarm.drivers.replica_relay import Relay, RelayCall, with_names
-from swarm.errors import NotSent, OperatorError, Overloaded, PeerError, Unavailable, UnknownOutcome, Unreachable
+from swarm.errors import DiskFull, NotSent, OperatorError, Overloaded, PeerError, Unavailable, UnknownOutcome, Unreachable
 from swarm.model.command import COMMANDS, KIND_OF
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.outcome import Applied
@@ -100,10 +100,13 @@ class Forwarding:
         *,
         others: Callable[[], Iterable[NodeId]] = tuple,
         name_of: Callable[[NodeId], str] = str,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`others` are the nodes that may carry a request to the leader; `name_of` gives a node's name for people."""
+        """`others` are the nodes that may carry a request to the leader; `name_of` gives a node's name for people. `is_full`:
+        this node gets no entries for want of room, so that its catalog cannot show what came of a request."""
         self._quorum_in_sight = quorum_in_sight
         self._name_of = name_of
+        self._is_full = is_full
         self._relay = Relay(peers, self._submit_for_another, others)
         self._replica = replica
         self._peers = peers
@@ -156,7 +159,7 @@ class Forwarding:
                 failure = error
             if isinstance(failure, Overloaded) and self._clock.now() + RETRY_S >= began_at + OVERLOADED_S:
                 raise with_names(maybe_done or failure, self._name_of)
-            if self._must_give_up(deadline) or (maybe_done is not None and request_id == ""):
+            if self._must_give_up(deadline) or isinstance(failure, DiskFull) or (maybe_done is not None and request_id == ""):
                 raise with_names(maybe_done or failure, self._name_of)
             await self._wait_for_change()
 
@@ -168,14 +171,17 @@ class Forwarding:
             return False
         if leader_id == "":
             return self._replica.leader_contact_age_s > LEADERLESS_S
+        if self._is_full():
+            return True
         silent = tried and self._peers.silent_s(leader_id) > SILENT_S
         return silent or not self._peers.connected(leader_id)
 
     async def _through_another(self, call: ProposeCall, deadline: float) -> Applied:
         relayed = RelayCall(call.kind, call.version, call.payload, call.request_id)
         left_s = max(0.01, deadline - self._clock.now())
+        skipped = NodeId("") if self._is_full() else self._replica.core.leader_id  # with a full disk the leader is as good as any
         return await self._relay.submit(
-            relayed, leader_id=self._replica.core.leader_id, me=self._replica.node_id, timeout_s=left_s
+            relayed, leader_id=skipped, me=self._replica.node_id, timeout_s=left_s
         )
 
     async def _submit_for_another(self, call: RelayCall, timeout_s: float) -> Applied:

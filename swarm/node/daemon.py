@@ -77,7 +77,7 @@ from swarm.model.ids import NodeId, RequestId, random_id
 from swarm.model.liveness import MemberStatus
 from swarm.model.node import Node
 from swarm.node.backups import Backups
-from swarm.node.face import Face
+from swarm.node.face import Face, node_state
 from swarm.node.keys import Keys
 from swarm.node.past import make_past
 from swarm.node.registry import RegistryCredentials
@@ -142,7 +142,7 @@ class Daemon:
         self.departure = Departure(self.replica, self.catalog, self.gossip, request_id=self.request_id)
         self.sampler = Sampler(
             site.host, self.clock, node_id=folder.node_id, generation=folder.generation,
-            engine_state=lambda: self.runner.engine_state[0], containers=lambda: self.runner.containers,
+            engine_state=lambda: node_state(self.runner, self.replica)[0], containers=lambda: self.runner.containers,
             health=lambda: self.gossip.health_score, publish=self.gossip.observe_sample, press=self.gossip.observe_pressure,
         )  # fmt: skip
         self.log_source = LogSource(site.engine, self.clock)
@@ -150,6 +150,7 @@ class Daemon:
         self.api = Api(self.make_face())
         desk.admit = self.admit
         self.twins = Twins(desk, site.port)
+        self.replica.disk.on_news = lambda text: self.gossip.history.note(site.folder.name, text)
         self.gossip.on_twin = self.twins.suspect
         self.replica.subscribe(self.admitted.on_changes)
         self.gossip.subscribe(self.on_member)
@@ -238,7 +239,7 @@ class Daemon:
             round_trips=RoundTrips(self.gossip, self.streams, self.site.folder.node_id),
             clock=self.clock,
             logs=LogRelay(self_id=self.site.folder.node_id, source=self.log_source, peers=self.streams),
-            engine_state=lambda: self.runner.engine_state,
+            engine_state=lambda: node_state(self.runner, self.replica),
             view=self.views.view,
             counters=lambda: counted(self),
             refusals=lambda: refusals(self),

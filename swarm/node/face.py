@@ -24,7 +24,9 @@ from swarm.drivers.consensus import Replica
 from swarm.drivers.logs import LogPlace, LogRelay
 from swarm.drivers.membership import Gossip
 from swarm.drivers.recovery import Recovery
+from swarm.drivers.replica_disk import full_text
 from swarm.drivers.round_trips import RoundTripRow, RoundTrips
+from swarm.drivers.runner import RunnerDriver
 from swarm.drivers.submit_queue import SubmitQueue
 from swarm.errors import PeerError, Unavailable
 from swarm.model.archived import Question
@@ -44,6 +46,12 @@ from swarm.wire.kept import KeptHeader
 
 UNHEARD_S = 3.0
 """Without an answer to the leader for so long a voter does not count for what may fail: thirty heartbeats."""
+
+
+def node_state(runner: RunnerDriver, replica: Replica) -> tuple[EngineState, str]:
+    """What work may be placed by, and why not: the engine's state, or FULL for a node whose own disk is."""
+    room = replica.disk.room
+    return (EngineState.FULL, full_text(room)) if room.full else runner.engine_state
 
 
 class Face:

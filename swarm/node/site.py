@@ -18,6 +18,7 @@ from pathlib import Path
 import trio
 from msgspec.structs import replace
 
+from swarm.adapters.ballast import BALLAST_BYTES, make_room_to_start
 from swarm.adapters.cgroup import prepare_parent
 from swarm.adapters.engine import DockerEngine
 from swarm.adapters.host import ProcHost
@@ -74,6 +75,7 @@ class Site:
 
 async def open_site(config: NodeConfig) -> Site:
     """Open all of it, or raise `StartRefused` with nothing left open that matters: the process ends."""
+    make_room_to_start(Path(config.data))
     folder = open_data_folder(config.data, name=config.name, rng=random.SystemRandom())
     engine = DockerEngine(config.engine, node_id=folder.node_id)
     host = ProcHost(folder.path)
@@ -83,7 +85,7 @@ async def open_site(config: NodeConfig) -> Site:
     open_tcp_socket(*parse_address(config.api_listen)).close()  # served later; a taken one must not cost an admission first
     if folder.displaced:
         LOG.warning("%s: its log is set aside, and it begins anew as a learner", folder.displaced)
-    store, stored = open_store(folder.path, trusted=not folder.displaced)
+    store, stored = open_store(folder.path, trusted=not folder.displaced, ballast_bytes=BALLAST_BYTES)
     folder.clear_displaced()
     parent, complaint = prepare_parent(info.cgroup_driver if info is not None else "")
     if complaint and info is not None:

@@ -258,12 +258,15 @@ def change_object(change: StatusChange, observer: str) -> Shape:
     """One change of a member's status as the asked node sees it. It has no place in the log: `index` is null."""
     kind = f" ({change.death_kind.value.replace('_', ' ')})" if change.death_kind is not None else ""
     told = f": {change.evidence}" if change.evidence else ""
+    text = f"{observer} sees that {change.name} is {change.status.value}{kind}, no longer {change.old_status.value}{told}"
+    if change.status is change.old_status:
+        text = f"{change.name}{told}"
     return {
         "source": "gossip",
         "index": None,
         "time_utc": change.time_utc,
         "kind": f"member.{change.status.value}",
-        "text": f"{observer} sees that {change.name} is {change.status.value}{kind}, no longer {change.old_status.value}{told}",
+        "text": text,
         "subjects": [change.subject],
         "fields": {},
         "node_id": change.subject,

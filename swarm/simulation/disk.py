@@ -30,6 +30,8 @@ class Disk:
         self.slow = 0.0
         """Chance that one takes up to 0.8 s, as on a loaded host."""
         self.hung = False
+        self.full = False
+        """Writes come out of the reserve; the daemon is told with each of them."""
         self.hung_at = 0.0
         self.failing = False
         """The next transaction fails."""

@@ -158,7 +158,7 @@ class Replica:
         now = self.daemon.now()
         if number:
             self.core.on_persisted(number, now)
-        self.core.on_disk(now, now)
+        self.core.on_disk(now, now, full=self.disk.full)
 
     def _probe(self) -> None:
         committed = self.core.lazy_commit()

@@ -14,12 +14,12 @@ import trio.testing
 from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Role
 from swarm.drivers.consensus import Replica
-from swarm.errors import StoreFailure, Unavailable, UnknownEntry, UnknownOutcome
+from swarm.errors import DiskFull, StoreFailure, Unavailable, UnknownEntry, UnknownOutcome
 from swarm.model.command import Found, SetReason
 from swarm.model.entry import KIND_FOUND, Entry, HardState, Voter
 from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
 from swarm.model.outcome import Applied
-from swarm.ports import Batch, Stored
+from swarm.ports import Batch, DiskRoom, Stored
 from swarm.wire.codec import encode
 from tests.fakes.memory_peers import MemoryNetwork
 from tests.fakes.memory_store import MemoryStore
@@ -432,3 +432,87 @@ async def test_a_relay_that_does_not_reach_the_leader_either_is_the_last_hop(aut
         with pytest.raises(Unavailable) as refused:
             await one.submit(command("x"), request_id=RequestId("to-nobody"), timeout_s=0.3)
         assert not any(letter * 32 in f"{refused.value.message} {refused.value.cause} {refused.value.hint}" for letter in "abcd")
+
+
+# ---- a full disk ----------------------------------------------------------------------------------------------------------
+
+
+def have_room(world: World, name: NodeId, *, full: bool, out_of_room: bool = False) -> None:
+    world.stores[name].room = DiskRoom(full, 1024 * 1024, False, "/data")
+    world.stores[name].is_out_of_room = out_of_room
+
+
+async def test_a_follower_without_any_room_acknowledges_nothing_and_catches_up_when_there_is(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """S9: not even its reserve is left. The others go on, its process too, and nothing is lost."""
+    async with three_nodes() as world:
+        leader = await world.leader()
+        full = next(name for name in NAMES[:3] if name != leader.node_id)
+        have_room(world, full, full=True, out_of_room=True)
+        for number in range(5):
+            await leader.submit(command("x"), request_id=RequestId(str(number)), timeout_s=5)
+        await trio.sleep(20)
+        assert world.stores[full].durable.entries[-1].index < leader.last_index
+        have_room(world, full, full=False)
+        await trio.sleep(3)
+        assert world.tapes[full].requests == ["0", "1", "2", "3", "4"]
+        assert world.stores[full].durable.entries[-1].index == leader.last_index
+
+
+async def test_a_leader_with_a_full_disk_hands_over_and_submits_go_on_through_any_node(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        have_room(world, leader.node_id, full=True)
+        for number in range(10):
+            await leader.submit(command("x"), request_id=RequestId(str(number)), timeout_s=5)
+            await trio.sleep(0.3)
+        assert leader.role is not Role.LEADER
+        assert (await world.leader()).node_id != leader.node_id
+
+
+async def test_where_nobody_has_room_a_submit_is_refused_at_once_and_says_where_to_free_space(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with three_nodes() as world:
+        await world.leader()
+        for name in NAMES[:3]:
+            have_room(world, name, full=True)
+        await trio.sleep(5)
+        leader = await world.leader()
+        began = trio.current_time()
+        with pytest.raises(DiskFull) as refused:
+            await leader.submit(command("x"), request_id=RequestId("r"), timeout_s=10)
+        assert trio.current_time() - began < 1
+        assert refused.value.message == f"cannot propose task.reason: the disk of the leader, n-{leader.node_id[:1]}, is full"
+        assert refused.value.cause == "the disk of /data is full (1.0 MiB free)"
+        follower = next(replica for replica in world.replicas.values() if replica is not leader)
+        with pytest.raises(DiskFull, match="the disk of the leader"):
+            await follower.submit(command("x"), request_id=RequestId("s"), timeout_s=10)
+
+
+async def test_an_idle_disks_probe_carries_the_commit_index(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        await leader.submit(command("x"), request_id=RequestId("r"), timeout_s=5)
+        await trio.sleep(2)
+        assert {store.durable.committed.index for store in world.stores.values()} == {leader.commit_index}
+        writes = world.stores[leader.node_id].writes
+        await trio.sleep(10)
+        assert world.stores[leader.node_id].writes - writes <= 11, "the probes, and nothing beside them"
+
+
+async def test_a_restarted_node_shows_what_it_knew_with_nobody_in_reach(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        for number in range(3):
+            await leader.submit(command("x"), request_id=RequestId(str(number)), timeout_s=5)
+        await trio.sleep(2)
+        for name in NAMES[:3]:
+            world.crash(name)
+        await world.start(NAMES[0])
+        world.network.isolate(NAMES[0])
+        await trio.sleep(0.1)
+        assert world.tapes[NAMES[0]].requests == ["0", "1", "2"]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import trio
 
-from swarm.errors import StoreFailure, Unavailable
+from swarm.errors import StoreFailure, StoreFull, Unavailable
 from swarm.model.entry import Committed, Entry, HardState, SnapshotMeta
-from swarm.ports import Batch, SnapshotData, Stored
+from swarm.ports import Batch, DiskRoom, SnapshotData, Stored
 from swarm.wire.checksum import crc32c
 
 
@@ -52,6 +52,9 @@ class MemoryStore:
         self._committed = Committed()
         self._failed = False
         self.fail_next = False
+        self.room = DiskRoom()
+        self.is_out_of_room = False
+        """Not even the reserve is left: writes fail cleanly."""
         self.gate: trio.Event | None = None
         self.writes = 0
         self.spools_refused = False
@@ -71,6 +74,8 @@ class MemoryStore:
         if self.fail_next or self._failed:
             self._failed = True
             raise StoreFailure("cannot write: the disk refuses")
+        if self.is_out_of_room:
+            raise StoreFull("no room")
         self.writes += 1
         for batch in batches:
             self.keep(batch)

@@ -14,6 +14,7 @@ from swarm.model.ids import NodeId
 from swarm.model.liveness import MemberStatus, MemberView
 from swarm.model.node import VerdictKind
 from swarm.schema.counters import grouped
+from swarm.schema.shapes import change_object
 from tests.fakes.gossip_network import GossipNetwork, node_id
 
 ALIVE, SUSPECT, DEAD, LEFT = MemberStatus.ALIVE, MemberStatus.SUSPECT, MemberStatus.DEAD, MemberStatus.LEFT
@@ -128,3 +129,12 @@ def test_counters_are_grouped_and_none_is_lost() -> None:
     assert found["loop_lag_ms"] == {"last": 1, "max_1m": 55}
     assert found["other"] == {"hello_timeout": 6}
     assert sum(n for group in found.values() for n in group.values()) == sum(flat.values())
+
+
+def test_what_is_noted_of_oneself_is_told_in_its_place_and_changes_no_status() -> None:
+    made = history(MemberStatus.ALIVE, MemberStatus.SUSPECT)
+    before = len(made.after(0))
+    made.note("me", "the disk of /data is full (0.0 MiB free): no log entries are taken")
+    (noted,) = made.after(before)
+    assert change_object(noted, "me")["text"] == "me: the disk of /data is full (0.0 MiB free): no log entries are taken"
+    assert (noted.subject, noted.old_status, noted.status) == (ME, MemberStatus.ALIVE, MemberStatus.ALIVE)

@@ -1,0 +1,174 @@
+"""A full disk (S9): a small filesystem of its own, really filled. Needs root, as the testnet does."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swarm.adapters.ballast import BALLAST, make_room_to_start
+from swarm.adapters.store import SqliteStore, open_store
+from swarm.errors import StoreFull
+from swarm.model.entry import Entry, HardState
+from swarm.ports import Batch, Stored
+
+MIB = 1024 * 1024
+BALLAST_BYTES = 4 * MIB
+SIZE_BYTES = 24 * MIB
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty filesystem of 24 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_BYTES}", "tmpfs", str(folder)], check=True, timeout=20)
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True, timeout=20)
+
+
+def entry(index: int, size_bytes: int = 100) -> Entry:
+    return Entry(index, 1, "task.reason", 1, bytes(size_bytes), 0, float(index))
+
+
+def bulk(first: int) -> tuple[Entry, ...]:
+    """Four entries, 2 MiB together."""
+    return tuple(entry(index, MIB // 2) for index in range(first, first + 4))
+
+
+def fill(folder: Path, *, leave_bytes: int = 0) -> Path:
+    """Take all the room there is, as somebody else's data would."""
+    hog = folder.parent / "hog" if folder.name == "data" else folder / "hog"
+    with open(hog, "ab") as file:
+        step = MIB
+        while step >= 4096:
+            try:
+                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, step)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                step //= 2
+    if leave_bytes:
+        os.truncate(hog, hog.stat().st_size - leave_bytes)
+    return hog
+
+
+def opened(folder: Path) -> SqliteStore:
+    return open_store(folder / "data", ballast_bytes=BALLAST_BYTES)[0]
+
+
+def allocated(folder: Path) -> int:
+    return (folder / "data" / BALLAST).stat().st_blocks * 512
+
+
+async def test_the_ballast_is_really_allocated_when_there_is_room(disk: Path) -> None:
+    store = opened(disk)
+    assert allocated(disk) == BALLAST_BYTES
+    assert (store.room.full, store.room.reserve, store.room.where) == (False, True, str(disk / "data"))
+    await store.close()
+
+
+async def test_there_is_none_where_it_would_take_half_of_the_room(disk: Path) -> None:
+    (disk / "data").mkdir()
+    fill(disk / "data", leave_bytes=2 * BALLAST_BYTES - MIB)
+    store = opened(disk)
+    assert not (disk / "data" / BALLAST).exists()
+    assert (store.room.full, store.room.reserve) == (False, False)
+    await store.close()
+
+
+async def test_a_full_disk_gives_the_ballast_back_and_what_was_to_be_written_is_written(disk: Path) -> None:
+    store = opened(disk)
+    await store.write([Batch(1, (entry(1),))])
+    fill(disk / "data")
+    await store.write([Batch(2, bulk(2), hard_state=HardState(0, 2, "b"))])
+    assert (store.room.full, store.room.reserve, allocated(disk)) == (True, False, 0)
+    assert store.room.free_bytes > 0
+    await store.write([Batch(3, hard_state=HardState(0, 3, "c"))])
+    await store.close()
+    store, stored = open_store(disk / "data")
+    assert (stored.store_generation, stored.entries, stored.hard_state.term) == (1, (entry(1), *bulk(2)), 3)
+    await store.close()
+
+
+async def test_a_disk_that_is_nearly_full_is_full_before_a_write_fails(disk: Path) -> None:
+    store = opened(disk)
+    fill(disk / "data", leave_bytes=MIB // 2)
+    await store.probe()
+    assert (store.room.full, store.room.reserve) == (True, False)
+    await store.close()
+
+
+async def test_without_any_room_a_write_fails_cleanly_and_the_same_write_succeeds_when_there_is(disk: Path) -> None:
+    """Also the reserve is taken by others. Nothing of the failed write is there, and nothing before it is lost."""
+    store = opened(disk)
+    await store.write([Batch(1, (entry(1),))])
+    hog = fill(disk / "data")
+    await store.probe()
+    fill(disk / "data")
+    batch = Batch(2, (*bulk(2), entry(6)), hard_state=HardState(0, 2, "b"))
+    for _ in range(5):
+        with pytest.raises(StoreFull, match="no room on the disk of"):
+            await store.write([batch])
+        assert store.room.full
+    copy, stored = open_copy(disk)
+    assert (stored.entries, stored.hard_state) == ((entry(1),), HardState())
+    await copy.close()
+    hog.unlink()
+    await store.write([batch])
+    assert (store.room.full, store.room.reserve, allocated(disk)) == (False, True, BALLAST_BYTES)
+    await store.close()
+    store, stored = open_store(disk / "data")
+    assert (stored.entries, stored.hard_state) == ((entry(1), *bulk(2), entry(6)), HardState(0, 2, "b"))
+    await store.close()
+
+
+def open_copy(disk: Path) -> tuple[SqliteStore, Stored]:
+    """As after a crash at this moment, on a disk that has room."""
+    copy = disk.parent / "copy"
+    copy.mkdir()
+    for name in ("log.db", "log.db-wal", "store.json", "log.mark"):
+        (copy / name).write_bytes((disk / "data" / name).read_bytes())
+    return open_store(copy)
+
+
+async def test_the_log_does_not_grow_for_ever_on_a_full_disk(disk: Path) -> None:
+    """Votes of many terms fit into what the write-ahead log and the reserve hold, since it is written over again and again."""
+    store = opened(disk)
+    fill(disk / "data")
+    for term in range(1, 2001):
+        await store.write([Batch(term, hard_state=HardState(0, term, "a"))])
+    assert store.room.full
+    await store.close()
+
+
+async def test_a_daemon_started_on_a_full_disk_gives_the_ballast_back_first_and_knows_that_it_is_full(disk: Path) -> None:
+    store = opened(disk)
+    await store.write([Batch(1, (entry(1),), hard_state=HardState(0, 1, "a"))])
+    await store.close()
+    fill(disk / "data")
+    make_room_to_start(disk / "data")
+    (disk / "data" / "generation").write_bytes(b"2")
+    for _ in range(2):
+        store, stored = open_store(disk / "data", ballast_bytes=BALLAST_BYTES)
+        assert (stored.entries, store.room.full, store.room.reserve) == ((entry(1),), True, False)
+        await store.write([Batch(1, hard_state=HardState(0, stored.hard_state.term + 1, "a"))])
+        await store.close()
+
+
+async def test_a_disk_that_never_had_a_ballast_is_full_until_there_is_some_room(disk: Path) -> None:
+    (disk / "data").mkdir()
+    hog = fill(disk / "data", leave_bytes=MIB)
+    store = opened(disk)
+    with pytest.raises(StoreFull):
+        await store.write([Batch(1, bulk(1))])
+    assert store.room.full
+    await store.probe()
+    assert store.room.full
+    hog.unlink()
+    await store.probe()
+    assert not store.room.full
+    await store.close()
