@@ -9,6 +9,8 @@ A file is a sequence of blocks: commands, a line of dashes, the expected trace, 
     propose A TEXT          crash A    start A    wipe A    isolate A    heal    slow A (its disk)    fast A
     voters A BCD            A proposes these voters
     transfer A B            compact A
+    copy A                  keep a copy of its disk
+    put_back A              put that copy in its disk's place, under the same store generation
     status                  role, term, log, commit, voters of every node, and who holds a lease
 
 `SCENARIOS_WRITE=1` rewrites the expected traces; review the difference.
@@ -16,6 +18,7 @@ A file is a sequence of blocks: commands, a line of dashes, the expected trace, 
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +29,7 @@ from swarm.errors import OperatorError
 from swarm.model.entry import Voter
 from swarm.model.ids import NodeId
 from tests.fakes.consensus_cluster import Cluster
+from tests.fakes.memory_store import MemoryStore
 
 FOLDER = Path(__file__).with_name("consensus")
 
@@ -36,6 +40,7 @@ class Play:
     def __init__(self) -> None:
         self.cluster = Cluster("a")
         self.shown = 0
+        self.copies: dict[str, MemoryStore] = {}
 
     def block(self, commands: list[str]) -> list[str]:
         lines: list[str] = []
@@ -80,6 +85,12 @@ class Play:
 
     def do_wipe(self, name: str) -> None:
         self.cluster.wipe(name)
+
+    def do_copy(self, name: str) -> None:
+        self.copies[name] = copy.deepcopy(self.cluster.disks[name])
+
+    def do_put_back(self, name: str) -> None:
+        self.cluster.disks[name] = self.copies.pop(name)
 
     def do_isolate(self, name: str) -> None:
         self.cluster.isolate(name)
