@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any, assert_never
+from typing import assert_never
 
 from swarm.catalog import Catalog
 from swarm.consensus.core import Consensus, Proposed
@@ -33,11 +33,12 @@ from swarm.model.node import Availability
 from swarm.model.outcome import Applied
 from swarm.ports import Batch
 from swarm.simulation.node import Daemon
-from swarm.simulation.streams import Reply
+from swarm.simulation.transfers import Transfers
 from swarm.wire.checksum import crc32c
 
 PROBE_EVERY_S = 1.0
-SNAPSHOT_TIMEOUT_S = 5.0
+MAKING_S = 0.2
+"""A snapshot is encoded and written beside everything else."""
 RESULTS_KEPT = 1024
 Outcome = Applied | Exception
 Settle = Callable[[Outcome], None]
@@ -74,10 +75,9 @@ class Replica:
         self._waiters: dict[int, list[tuple[int, Settle]]] = {}
         self._results: OrderedDict[int, tuple[int, Applied]] = OrderedDict()
         self._snapshot_index = 0
-        self._sending: dict[NodeId, None] = {}
         self._messages = 0
         daemon.on_one_way["consensus"] = (self, self._on_message)
-        daemon.handlers["consensus.snapshot"] = self._on_snapshot
+        self._transfers = Transfers(daemon, self.core, self._touch)
         daemon.later(PROBE_EVERY_S, None, self._probe)
 
     @property
@@ -100,6 +100,9 @@ class Replica:
     def check(self) -> None:
         self.core.check()
 
+    def _touch(self) -> None:
+        self.dirty = True
+
     # ---- effects
 
     def carry_out(self, effect: Effect) -> None:
@@ -116,7 +119,7 @@ class Replica:
                 self._queue.append(effect)
                 self._apply_soon()
             case SendSnapshot():
-                self._send_snapshot(effect.to)
+                self._transfers.send(effect.to)
             case RoleChanged():
                 if effect.role is Role.LEADER:
                     for hunter in self.scene.on_leader:
@@ -219,32 +222,13 @@ class Replica:
             return
         data = self.catalog.snapshot()
         meta = self.core.snapshot_meta(self.applied_index, crc32c=crc32c(data), length=len(data))
-        self.core.compact(meta, data, self.daemon.now())
         self._snapshot_index = self.applied_index
+        self.daemon.later(MAKING_S, self, self._made, meta, data)
 
-    # ---- snapshots to and from others
-
-    def _send_snapshot(self, to: NodeId) -> None:
-        snapshot = self.core.snapshot
-        if snapshot is None or to in self._sending:
-            return
-        self._sending[to] = None
-
-        def done(answer: Any) -> None:
-            self._sending.pop(to, None)
-            self.dirty = True
-            self.core.on_snapshot_sent(to, arrived=answer is not None, now=self.daemon.now())
-
-        self.scene.streams.call(
-            self.daemon, to, "consensus.snapshot", snapshot, timeout_s=SNAPSHOT_TIMEOUT_S, done=done
-        )
-
-    def _on_snapshot(self, source: NodeId, question: tuple[SnapshotMeta, bytes], reply: Reply) -> None:
-        meta, data = question
-        assert crc32c(data) == meta.crc32c
-        self.dirty = True
-        self.core.on_snapshot(source, meta, data, self.daemon.now())
-        reply(True)
+    def _made(self, meta: SnapshotMeta, data: bytes) -> None:
+        """It is of the moment it was begun; a newer one may have arrived since."""
+        if self._snapshot_index == meta.index:
+            self.core.compact(meta, data, self.daemon.now())
 
     # ---- who waits for what
 

@@ -67,6 +67,7 @@ def run_seed(
     kinds: tuple[str, ...] = (),
     every_s: float = 0.0,
     append_entries_max: int = 0,
+    snapshot_every: int = 120,
     reads: bool = True,
     later: bool = True,
     trace: TraceSink | None = None,
@@ -81,7 +82,9 @@ def run_seed(
     pace_s, entries_max = rng.choice((1.0, 2.5, 5.0)), rng.choice((1, 4, 256))
     checkers = Checkers()
     settings = Settings(
-        consensus=ConsensusConfig(snapshot_every=120, trailing=30, append_entries_max=append_entries_max or entries_max),
+        consensus=ConsensusConfig(
+            snapshot_every=snapshot_every, trailing=snapshot_every // 4, append_entries_max=append_entries_max or entries_max
+        ),
         runner=RunnerConfig(stray_grace_s=STRAY_GRACE_S),
     )
     cluster = Cluster(seed, count, founders=founders, settings=settings, watch=checkers, trace_sink=trace)
