@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from swarm.client.client import SOCKET_DEFAULT, Answer, Client
-from swarm.errors import OperatorError
+from swarm.errors import OperatorError, UsageError
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -67,6 +67,12 @@ def reading(function: FunctionT) -> FunctionT:
 def stale_query(stale: bool) -> dict[str, Any]:
     """The query that --stale means."""
     return {"stale": 1 if stale else None}
+
+
+def check_one_request(request_id: str, references: tuple[str, ...]) -> None:
+    """A request id belongs to one request. Raises `UsageError`."""
+    if request_id and len(references) > 1:
+        raise UsageError("one request id is given for several things", hint="ask again for each by itself")
 
 
 def client(socket_path: str, address: str) -> Client:

@@ -9,6 +9,7 @@ import click
 
 from swarm.cli.asking import (
     StillWaiting,
+    check_one_request,
     client,
     connected,
     print_fields,
@@ -198,6 +199,7 @@ def confirm_dead(node: str, request_id: str, socket_path: str, address: str) -> 
 @connected
 def rm(nodes: tuple[str, ...], force: bool, request_id: str, socket_path: str, address: str) -> None:
     """Remove NODES from the cluster, for good: their keys are forgotten and their tasks run elsewhere."""
+    check_one_request(request_id, nodes)
     with client(socket_path, address) as asked:
         for each in nodes:
             asked.write("DELETE", node_path(each), query={"force": 1 if force else None}, request_id=request_id)

@@ -11,6 +11,7 @@ import click
 
 from swarm.cli.asking import (
     StillWaiting,
+    check_one_request,
     client,
     connected,
     print_fields,
@@ -109,6 +110,7 @@ def print_detail(found: dict[str, Any]) -> None:
 @connected
 def stop(tasks: tuple[str, ...], detach: bool, timeout_s: float, request_id: str, socket_path: str, address: str) -> None:
     """Stop TASKS: their containers get the stop signal, and after the grace are killed."""
+    check_one_request(request_id, tasks)
     with client(socket_path, address) as node:
         stopping = [node.write("POST", task_path(each, "stop"), request_id=request_id).content for each in tasks]
         for found in stopping:
@@ -150,6 +152,7 @@ def rm(
 ) -> None:
     """Forget TASKS that have ended. With --force they are stopped first; their names are free when this returns."""
     query = {"force": 1 if force else None}
+    check_one_request(request_id, tasks)
     with client(socket_path, address) as node:
         removing = [(each, node.write("DELETE", task_path(each), query=query, request_id=request_id)) for each in tasks]
         for each, answer in removing:

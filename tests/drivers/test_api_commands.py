@@ -462,3 +462,12 @@ async def test_every_read_shows_what_is_known_without_a_leader_and_its_age_when_
         done = await swarm(*command)
         assert done.code == (6 if command == ("status",) else 0) and done.out
         assert "no leader in reach; this is 12.5 s old" in done.err
+
+
+async def test_one_request_id_is_not_for_several_tasks(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm:
+        swarm.face.log.running("a", "n2")
+        swarm.face.log.running("b", "n2")
+        for command in ("stop", "rm"):
+            done = await swarm("task", command, "--request-id", "r" * 16, "a", "b")
+            assert done.code == 2 and "several" in done.err
