@@ -55,9 +55,7 @@ class Consensus:
     def __init__(
         self, *, me: Voter, recovery_generation: int, config: ConsensusConfig, rng: random.Random, stored: Stored, now: float
     ) -> None:
-        self._state = State(
-            me=me, recovery_generation=recovery_generation, config=config, rng=rng, stored=stored, now=now
-        )
+        self._state = State(me=me, recovery_generation=recovery_generation, config=config, rng=rng, stored=stored, now=now)
         self._election = Election(self._state, self._become_leader)
         self._leadership: Leadership | None = None
 
@@ -385,9 +383,10 @@ class Consensus:
         self._lead("hand over", now).transfer(to)
         self._maybe_end_leadership()
 
-    def step_down(self, now: float) -> None:
-        """Stop leading; somebody is elected when the promises run out. Nothing happens to a follower."""
+    def step_down(self, now: float, *, for_good: bool = False) -> None:
+        """Stop leading, `for_good` until this process ends (voting goes on); somebody is elected when the promises run out."""
         self._state.observe_now(now)
+        self._state.abstains = self._state.abstains or for_good
         if self._leadership is not None:
             self._leadership.over = "asked to step down"
             self._maybe_end_leadership()

@@ -51,7 +51,7 @@ class Election:
 
     def _may_campaign(self) -> bool:
         state = self._state
-        return state.may_be_needed and state.knows_cluster and not state.is_disk_stalled
+        return state.may_be_needed and state.knows_cluster and not state.is_disk_stalled and not state.abstains
 
     def tick(self) -> None:
         """Start a campaign that is due, or ask again."""

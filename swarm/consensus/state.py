@@ -61,6 +61,8 @@ class State:
         self.applied_index = self.log.offset
         self.election_deadline = now + self.election_timeout_s()
         self.learners: tuple[Voter, ...] = ()
+        self.abstains = False
+        """Votes, but never campaigns: its catalog stands still, so it could commit and never act."""
         if stored.snapshot is not None:
             assert stored.snapshot_data is not None, "a snapshot has data"
             self.outbox.emit(RestoreSnapshot(stored.snapshot, stored.snapshot_data))

@@ -124,7 +124,7 @@ class Applier:
             try:
                 result = self._machine.apply(entry)
             except UnknownEntry as error:
-                self.halted = str(error) or f"entry {entry.index} is of an unknown kind: {entry.kind} {entry.version}"
+                self._halt(str(error) or f"entry {entry.index} is of an unknown kind: {entry.kind} {entry.version}")
                 break
             self._queue.popleft()
             entries.append(entry)
@@ -135,6 +135,12 @@ class Applier:
         if entries:
             self._advance(Changes(entries[-1].index, tuple(results), tuple(entries)))
             self._maker.maybe_begin(self.applied_index)
+
+    def _halt(self, why: str) -> None:
+        """Apply nothing any more, and lead no more: a leader that does not apply could commit and never act."""
+        self.halted = why
+        self._core.step_down(self._clock.now(), for_good=True)
+        self._wake()
 
     async def _restore(self, effect: RestoreSnapshot) -> None:
         """Step by step. When a newer one arrives meanwhile, that one is restored instead. Raises `StoreFailure` when the bytes,
@@ -151,7 +157,7 @@ class Applier:
             for _ in restoring.finish():
                 await trio.lowlevel.checkpoint()
         except UnknownEntry as error:
-            self.halted = str(error)
+            self._halt(str(error))
             return
         except (BadMessage, Unavailable) as error:
             raise StoreFailure(f"cannot restore the snapshot at {effect.meta.index}: {error}") from error

@@ -116,7 +116,7 @@ class Cluster:
         return Node(
             id=host.node_id, name=host.name, address=host.address, api_address=api, fingerprint=key, public_key=key,
             store_generation=host.disk.store_generation, arch="amd64", capacity=self._capacity,
-            labels=(("zone", "ab"[host.number % 2]),),
+            labels=(("zone", "ab"[host.number % 2]),), schema_known=host.schema_known,
         )
 
     def _founding_entry(self, hosts: list[Host]) -> Entry:

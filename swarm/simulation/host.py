@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 
 from swarm.membership import Message
+from swarm.model.command import SCHEMA_KNOWN
 from swarm.model.ids import NodeId
 from swarm.runner.copies import Holdings
 from swarm.simulation.disk import Disk
@@ -48,6 +49,8 @@ class Host:
         self.reset_hooks: list[Callable[[], None]] = []
         """Called when the power goes: whatever runs here is gone."""
         self.engine = VirtualEngine(self)
+        self.schema_known = SCHEMA_KNOWN
+        """Of the program that is installed here."""
         self.remembered: Holdings | None = None
         """What the runner last held, kept beside the store."""
         self.secrets = HeldSecrets()

@@ -26,7 +26,9 @@ from swarm.consensus.effects import (
     SendSnapshot,
 )
 from swarm.consensus.messages import Message, decode_message_untrusted, encode_message
-from swarm.errors import Unavailable, UnknownOutcome
+from swarm.drivers.declare import Admitted
+from swarm.errors import Conflict, Unavailable, UnknownOutcome
+from swarm.model.command import SCHEMA_SINCE
 from swarm.model.entry import Entry, SnapshotMeta, Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.node import Availability
@@ -68,6 +70,9 @@ class Replica:
             now=daemon.now(),
         )
         self.applied_index = 0
+        self.halted = ""
+        """Why applying stopped for good; empty while it goes on."""
+        self._held_back = Admitted(self.catalog, (), lambda nodes: None).held_back
         self.on_role: list[Callable[[RoleChanged], None]] = []
         self.on_applied: list[Callable[[tuple[Entry, ...], tuple[Applied, ...], bool], None]] = []
         self._queue: deque[Entry | RestoreSnapshot] = deque()
@@ -174,7 +179,7 @@ class Replica:
     # ---- applying
 
     def _apply_soon(self) -> None:
-        if not self._applying:
+        if not self._applying and not self.halted:
             self._applying = True
             self.daemon.todo(self, self._apply_slice, None)
 
@@ -187,17 +192,26 @@ class Replica:
         else:
             entries: list[Entry] = []
             results: list[Applied] = []
-            while self._queue and isinstance(entry := self._queue[0], Entry) and len(entries) < 64:
+            while self._queue and isinstance(entry := self._queue[0], Entry) and len(entries) < 64 and not self._halts_at(entry):
                 self._queue.popleft()
                 result = self.catalog.apply(entry)
                 entries.append(entry)
                 results.append(result)
                 self.scene.watch.applied(self.daemon, entry, result)
                 self._settle(entry, result)
-            self._advance(entries[-1].index, tuple(entries), tuple(results), False)
-            self._maybe_snapshot()
-        if self._queue:
+            if entries:
+                self._advance(entries[-1].index, tuple(entries), tuple(results), False)
+                self._maybe_snapshot()
+        if self._queue and not self.halted:
             self._apply_soon()
+
+    def _halts_at(self, entry: Entry) -> bool:
+        """Whether the program installed here does not know this kind of entry: nothing is applied from there on (S28)."""
+        if SCHEMA_SINCE.get((entry.kind, entry.version), 1) > self.daemon.host.schema_known:
+            self.halted = f"entry {entry.index} is of kind {entry.kind}: upgrade this node"
+            self.scene.world.trace(self.daemon.host.name, self.halted)
+            self.core.step_down(self.daemon.now(), for_good=True)
+        return bool(self.halted)
 
     def _restore(self, effect: RestoreSnapshot) -> None:
         self.catalog.restore(effect.data[:])
@@ -233,7 +247,11 @@ class Replica:
     # ---- who waits for what
 
     def propose(self, kind: str, version: int, payload: bytes, request_id: RequestId) -> Proposed:
-        """Append to the log, if this node leads. Raises `Unavailable` or `Overloaded`."""
+        """Append to the log, if this node leads. Raises `Unavailable`, `Overloaded` or `Conflict`."""
+        if self.halted:
+            raise Unavailable(self.halted)
+        if reason := self._held_back(kind, version, payload):
+            raise Conflict(f"cannot write {kind} into the log: {reason}")
         self.dirty = True
         return self.core.propose(kind, version, payload, request_id, self.daemon.now(), self.daemon.host.clock.utc())
 

@@ -115,7 +115,7 @@ class _Submission:
         if leader_id in ("", self.daemon.node_id):
             try:
                 proposed = replica.propose(*self.packed)
-            except (Unavailable, Overloaded) as error:
+            except OperatorError as error:
                 self._failed(error)
             else:
                 self._wait(this_try, proposed)

@@ -363,6 +363,20 @@ async def test_an_unknown_entry_stops_applying_but_not_voting(autojump_clock: tr
         assert behind.commit_index > applied.index, "it goes on acknowledging: the others need its vote"
 
 
+async def test_a_leader_that_meets_an_unknown_entry_leaves_the_lead_to_one_that_knows_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with three_nodes() as world:
+        leader = await world.leader()
+        world.tapes[leader.node_id].unknown_kind = "task.reason"
+        other = (await world.others())[0]
+        await other.submit(command("x"), request_id=RequestId("r"))
+        await trio.sleep(10)
+        assert leader.halted and not leader.may_act
+        applied = await other.submit(command("y"), request_id=RequestId("s"))
+        assert applied.outcome is None and leader.commit_index >= applied.index
+
+
 async def test_leadership_is_handed_over_without_a_gap(autojump_clock: trio.testing.MockClock) -> None:
     async with three_nodes() as world:
         leader = await world.leader()
