@@ -229,8 +229,9 @@ class Testnet:
             return [*token, "--found"]
         return [*token, "--peers", self.address(1)]
 
-    def start_daemon(self, number: int, arguments: list[str], *, wait: bool = True) -> None:
-        daemon = self.host(number).start_daemon(self.init(number), arguments)
+    def start_daemon(self, number: int, arguments: list[str], *, wait: bool = True, program: str = str(SWARM)) -> None:
+        """`program` is the `swarm` to run: that of this repository, or another version of it."""
+        daemon = self.host(number).start_daemon(self.init(number), arguments, program)
         with state.editing(self.layout) as record:
             record.hosts[number].processes[DAEMON] = daemon
             record.hosts[number].daemon_arguments = arguments

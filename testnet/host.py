@@ -130,10 +130,11 @@ class Host:
         if not engine.alive():
             raise TestnetError(f"the engine of {self.name} ended: {tail(self.engine_log)}")
 
-    def start_daemon(self, init: Process, arguments: list[str]) -> Process:
-        """Start `swarm up` with the host's addresses and folders and the arguments given."""
+    def start_daemon(self, init: Process, arguments: list[str], program: str = str(SWARM)) -> Process:
+        """Start `swarm up` (of another version, when `program` says so) with the host's addresses and folders and the arguments
+        given."""
         command = [
-            str(SWARM), "up",
+            program, "up",
             "--name", self.name, "--listen", "0.0.0.0", "--advertise", self.address,
             "--data", f"{self.folder}/swarm", "--socket", SOCKET, "--engine", self.engine_url,
             *arguments,
@@ -193,9 +194,9 @@ class SharedHost(Host):
         child.returncode = 0  # recorded by pid and start time instead
         return found
 
-    def start_daemon(self, init: Process, arguments: list[str]) -> Process:
+    def start_daemon(self, init: Process, arguments: list[str], program: str = str(SWARM)) -> Process:
         command = [
-            str(SWARM), "up",
+            program, "up",
             "--name", self.name, "--listen", self.address, "--advertise", self.address,
             "--data", f"{self.folder}/swarm", "--socket", self.socket_path(init), "--engine", self.engine_url,
             *arguments,
