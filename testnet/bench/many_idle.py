@@ -62,8 +62,9 @@ def measure(runs: int) -> Section:
             f"{counted(wrong) or 'none'}; {elections} elections.",
             "What bounds the processor is how often a daemon wakes, not what it computes: a packet of gossip costs some 0.25 ms "
             "from wake to wait, and there are 24 a second; a voter answers 10 heartbeats a second besides, and a leader sends "
-            "ten to each of four voters and one to each learner. Two probes a round instead of three would bring a learner to about "
-            "1 %, and the slowest of all to learn of a power cut from 1.1 to 1.7 s: not done (docs/decisions/0005-idle-cost.md).",
+            "ten to each of four voters and one to each learner. Two probes a round instead of three would bring a learner to "
+            "about 1 %, and the slowest of all to learn of a power cut from 1.1 to 1.7 s: not "
+            "done (docs/decisions/0005-idle-cost.md).",
             *(f"Logged: {line[:200]}" for line in troubles[:10]),
         ],
     )
