@@ -11,8 +11,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from swarm.consensus.recovery import begin_generation
 from swarm.membership import Message
 from swarm.model.command import SCHEMA_KNOWN
+from swarm.model.entry import Voter
+from swarm.model.generation import generation_text, next_generation, supersedes
 from swarm.model.ids import NodeId
 from swarm.runner.copies import Holdings
 from swarm.simulation.disk import Disk
@@ -53,6 +56,8 @@ class Host:
         """Of the program that is installed here."""
         self.remembered: Holdings | None = None
         """What the runner last held, kept beside the store."""
+        self.recovery_generation = scene.settings.recovery_generation
+        """Of its cluster.json: which life of the cluster it follows."""
         self.secrets = HeldSecrets()
         """Of its cluster.json."""
         self._build = build
@@ -117,6 +122,31 @@ class Host:
         """A write that failed is never tried again: the daemon ends, containers run on."""
         self.scene.world.trace(self.name, "A WRITE FAILED")
         self.crash_daemon()
+
+    # ---- recovery
+
+    def begin_recovery(self) -> int:
+        """What `swarm recover` orders: the daemon starts anew, first writing the beginning of a new generation. Returns it."""
+        self.crash_daemon()
+        stored = self.disk.stored()
+        generation = next_generation(self.recovery_generation, self._rng)
+        me = Voter(self.node_id, stored.store_generation)
+        batch = begin_generation(stored, me=me, generation=generation, time_utc=self.clock.utc())
+        assert batch is not None
+        self.scene.world.trace(self.name, f"BEGINS {generation_text(generation)}")
+        self.disk.install(batch)
+        self.recovery_generation = generation
+        self.start_daemon()
+        return generation
+
+    def on_generation(self, generation: int) -> None:
+        """A member follows another generation: a later one is followed, with an empty log, when the daemon has started anew."""
+        if supersedes(generation, self.recovery_generation):
+            self.scene.world.trace(self.name, f"FOLLOWS {generation_text(generation)}")
+            self.crash_daemon()
+            self.disk.wipe()
+            self.recovery_generation = generation
+            self.scene.world.after(0.1 + 0.4 * self._rng.random(), self.start_daemon)
 
     # ---- the host
 

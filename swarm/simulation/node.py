@@ -115,6 +115,16 @@ class Daemon:
         """Something to be done after the effects at hand, by another task of this process."""
         self._todo.append((part, action, argument))
 
+    @property
+    def recovery_generation(self) -> int:
+        """Which life of the cluster this daemon follows."""
+        return self.host.recovery_generation
+
+    def on_generation(self, generation: int) -> None:
+        """Another daemon follows another one. May be the end of this one."""
+        if self.is_alive:
+            self.host.on_generation(generation)
+
     def on_stream(self, peer: NodeId, connected: bool) -> None:
         for part, handler in self.on_streams:
             self.feed(part, handler, peer, connected)

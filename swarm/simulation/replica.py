@@ -63,7 +63,7 @@ class Replica:
         self.me = Voter(host.node_id, stored.store_generation)
         self.core = Consensus(
             me=self.me,
-            recovery_generation=settings.recovery_generation,
+            recovery_generation=host.recovery_generation,
             config=settings.consensus,
             rng=self.scene.world.random(f"consensus/{host.number}/{daemon.life}"),
             stored=stored,

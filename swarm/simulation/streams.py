@@ -32,6 +32,13 @@ class Peer(Protocol):
     node_id: NodeId
 
     @property
+    def recovery_generation(self) -> int:
+        """What its hello names."""
+
+    def on_generation(self, generation: int) -> None:
+        """A hello named another generation: no connection came about."""
+
+    @property
     def is_running(self) -> bool:
         """Alive and not frozen: able to take part in a handshake."""
 
@@ -142,7 +149,11 @@ class Streams:
                 pair = (one.host_number, other.host_number)
                 if pair not in self._streams and one.is_running and other.is_running and self._rng.random() < 0.5:
                     opened = self._network.open_stream(*pair)
-                    if opened is not None:
+                    if opened is not None and one.recovery_generation != other.recovery_generation:
+                        theirs = other.recovery_generation
+                        other.on_generation(one.recovery_generation)
+                        one.on_generation(theirs)
+                    elif opened is not None:
                         self._streams[pair] = opened
                         one.on_stream(other.node_id, True)
                         other.on_stream(one.node_id, True)
