@@ -32,7 +32,7 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 SEGMENTS_PER_AGE = 10
 """A segment spans at most this part of the age that is kept, so that age prunes also where little happens."""
 BASE_ENTRIES_MAX = 16_384
-"""A base at the latest after so many entries. A rebuild applies up to as many, 0.1 to 0.4 ms each."""
+"""A base at the latest after so many entries. A rebuild applies up to as many, some 40 us of processor each."""
 _ALLOWANCE = 0.25
 """Of the bound, when the disk is full."""
 _DEFLATES = 8

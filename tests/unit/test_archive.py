@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from swarm.adapters import archive_file as files
 from swarm.adapters.past import Past
+from swarm.cli.up import checked_history_size
 from swarm.errors import NotFound, UsageError
 from swarm.model.archived import Archived, Base, Moment, Question
 from swarm.model.command import RemoveTask, SetReason, StopTask, Submit
@@ -198,6 +199,13 @@ def test_a_full_disk_makes_the_archive_smaller(tmp_path: Path, monkeypatch: pyte
     kept.write()
     kept.offer_base()
     assert kept.past().rebuild(len(kept.records)).digest() == kept.digests[len(kept.records)]
+
+
+def test_a_history_of_no_size_is_none_and_one_too_small_to_prune_in_is_refused() -> None:
+    assert (checked_history_size("0"), checked_history_size("4M"), checked_history_size("256M")) == (0, 4 << 20, 256 << 20)
+    for text in ("1", "3M", "much"):
+        with pytest.raises(UsageError):
+            checked_history_size(text)
 
 
 def rows(past: Past, **fields: object) -> list[dict[str, object]]:
