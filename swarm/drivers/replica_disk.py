@@ -102,4 +102,4 @@ class ReplicaDisk:
 
 def full_text(room: DiskRoom) -> str:
     """For people."""
-    return f"the disk of {room.where} is full ({room.free_bytes / _MIB:.1f} MiB free)"
+    return f"the disk of {room.where} is full ({room.free_bytes / _MIB:.1f} MiB left, for votes only)"

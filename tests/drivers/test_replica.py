@@ -501,7 +501,7 @@ async def test_where_nobody_has_room_a_submit_is_refused_at_once_and_says_where_
             await leader.submit(command("x"), request_id=RequestId("r"), timeout_s=10)
         assert trio.current_time() - began < 1
         assert refused.value.message == f"cannot propose task.reason: the disk of the leader, n-{leader.node_id[:1]}, is full"
-        assert refused.value.cause == "the disk of /data is full (1.0 MiB free)"
+        assert refused.value.cause == "the disk of /data is full (1.0 MiB left, for votes only)"
         follower = next(replica for replica in world.replicas.values() if replica is not leader)
         with pytest.raises(DiskFull, match="the disk of the leader"):
             await follower.submit(command("x"), request_id=RequestId("s"), timeout_s=10)

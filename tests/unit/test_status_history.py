@@ -134,7 +134,7 @@ def test_counters_are_grouped_and_none_is_lost() -> None:
 def test_what_is_noted_of_oneself_is_told_in_its_place_and_changes_no_status() -> None:
     made = history(MemberStatus.ALIVE, MemberStatus.SUSPECT)
     before = len(made.after(0))
-    made.note("me", "the disk of /data is full (0.0 MiB free): no log entries are taken")
+    made.note("me", "the disk of /data is full: no log entries are taken")
     (noted,) = made.after(before)
-    assert change_object(noted, "me")["text"] == "me: the disk of /data is full (0.0 MiB free): no log entries are taken"
+    assert change_object(noted, "me")["text"] == "me: the disk of /data is full: no log entries are taken"
     assert (noted.subject, noted.old_status, noted.status) == (ME, MemberStatus.ALIVE, MemberStatus.ALIVE)
