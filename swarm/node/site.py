@@ -61,6 +61,13 @@ class Site:
     rebooted: bool
     """The host started anew since this data folder was last used."""
 
+    def let_go_of_stored(self) -> int:
+        """The replica has taken over what the store held: let go of its entries, and of the file of its snapshot, which would
+        stay on the disk as long as it is held. Returns where that snapshot stood; 0 without one."""
+        stored = self.stored
+        self.stored = Stored(stored.store_generation, stored.hard_state, (), None, None)
+        return stored.snapshot.index if stored.snapshot is not None else 0
+
     def learn_engine(self, info: EngineInfo) -> bool:
         """The engine answered: whether that changed the facts."""
         before = self.facts
