@@ -1,8 +1,7 @@
-"""The API's listeners: the Unix socket and HTTPS, served by Hypercorn's connection handler inside the node's nursery.
+"""The API's listeners: the Unix socket and HTTPS, inside the node's nursery; `conversation.py` speaks HTTP on each connection.
 
-Listening, limits and stopping are ours, so that they hold whatever the library does: at most so many connections per listener,
-no write that a client can hold up for ever, no connection that is silent for ever, no exception that leaves its connection.
-Hypercorn is pinned, since its connection class is used directly.
+Listening, limits and stopping are here: at most so many connections per listener, no write that a client can hold up for ever,
+no connection that is silent for ever, no exception that leaves its connection.
 
 Promises: when `serve` has started, the sockets accept. When `stop` is set, streams end at once, requests in flight get
 `GRACE_S`, and the socket file is gone when it returns.
@@ -11,23 +10,16 @@ Promises: when `serve` has started, the sockets accept. When `stop` is set, stre
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 import stat
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from swarm.api.calls import LOCAL, ON_ALLOWED, Api
+from swarm.api.conversation import Conversation
 from swarm.api.face import ApiListeners
 from swarm.api.guard import guard_connection
 from swarm.api.routes import build_app
@@ -40,9 +32,9 @@ WRITE_S_MAX = 30.0
 """A client that takes nothing for so long is gone."""
 IDLE_S_MAX = 120.0
 """Neither a byte in nor one out for so long. Streams send a comment every ten seconds."""
-KEEP_ALIVE_S = 60.0
+HANDSHAKE_S_MAX = 10.0
 LINGER_S = 0.25
-"""After the client has closed its side: what was being answered may go out; the library itself would wait for KEEP_ALIVE_S."""
+"""After the client has closed its side: what was being answered may go out."""
 GRACE_S = 2.0
 SOCKET_MODE = 0o660
 
@@ -99,8 +91,8 @@ class Server:
         self.api = api
         self.listeners = listeners
         self.app = build_app(api)
-        self.config = server_config()
-        self.context = WorkerContext(None)
+        self.conversations: dict[trio.CancelScope, Conversation] = {}
+        """The conversations there are."""
         self.open: dict[str, int] = {"local": 0, "tcp": 0}
         self.strangers: dict[trio.CancelScope, None] = {}
         """Connections from the network on which no request was allowed yet, oldest first."""
@@ -133,7 +125,9 @@ class Server:
                 task_status.started(self.tcp_port)
                 await self.api.stop.wait()
                 accepting.cancel_scope.cancel()
-            await self.context.terminated.set()
+            for scope, conversation in self.conversations.items():
+                if conversation.is_waiting:
+                    scope.cancel()
             connections.cancel_scope.deadline = trio.current_time() + GRACE_S
 
     async def _handle(self, stream: trio.SocketStream, *, is_local: bool) -> None:
@@ -166,43 +160,24 @@ class Server:
         if not is_local:
             assert self.listeners.ssl_context is not None
             stream = trio.SSLStream(bounded, self.listeners.ssl_context, server_side=True, https_compatible=True)
-        app = ASGIWrapper(marked(self.app, is_local, lambda: self.strangers.pop(scope, None)))  # type: ignore[arg-type]
-        server = TCPServer(app, self.config, self.context, ConnectionState({}), stream)  # type: ignore[arg-type]
+            with trio.fail_after(HANDSHAKE_S_MAX):
+                await stream.do_handshake()
+        more = {LOCAL: is_local, ON_ALLOWED: lambda: self.strangers.pop(scope, None)}
+        conversation = Conversation(self.app, stream, more, self.api.stop.is_set)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._end_when_idle, bounded, nursery.cancel_scope)
-            await server
-            nursery.cancel_scope.cancel()
+            self.conversations[nursery.cancel_scope] = conversation
+            try:
+                nursery.start_soon(self._end_when_idle, bounded, nursery.cancel_scope)
+                await conversation.run()
+                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await stream.aclose()
+                nursery.cancel_scope.cancel()
+            finally:
+                del self.conversations[nursery.cancel_scope]
 
     async def _end_when_idle(self, bounded: BoundedStream, scope: trio.CancelScope) -> None:
         await bounded.close_when_idle()
         scope.cancel()
-
-
-def marked(app: ASGIApp, is_local: bool, on_allowed: Callable[[], None]) -> ASGIApp:
-    """The application, told which listener a request came by, and whom to tell that its caller was allowed. Anything but plain
-    HTTP is refused."""
-
-    async def run(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})
-            return
-        await app({**scope, LOCAL: is_local, ON_ALLOWED: on_allowed}, receive, send)
-
-    return run
-
-
-def server_config() -> Config:
-    """Hypercorn's settings, where its defaults do not suit a daemon."""
-    config = Config()
-    config.alpn_protocols = ["http/1.1"]
-    config.keep_alive_timeout = KEEP_ALIVE_S
-    config.keep_alive_max_requests = 2**31
-    config.ssl_handshake_timeout = 10.0
-    config.include_server_header = False
-    config.websocket_max_message_size = 1024
-    config.errorlog = logging.getLogger("swarm.api.http")
-    config.accesslog = None
-    return config
 
 
 def open_unix_socket(path: str) -> trio.socket.SocketType:
