@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -13,8 +14,9 @@ from swarm.adapters.past import Past
 from swarm.cli.up import checked_history_size
 from swarm.errors import NotFound, UsageError
 from swarm.model.archived import Archived, Base, Moment, Question
-from swarm.model.command import RemoveTask, SetReason, StopTask, Submit
-from swarm.model.ids import TaskId
+from swarm.model.command import CreateApiToken, RemoveTask, RotateSecret, SetReason, StopTask, Submit
+from swarm.model.ids import NodeId, TaskId
+from swarm.model.secret import Authority, SealedSecret
 from tests.archive_kit import CLUSTER, DAY_S, KeptLog
 from tests.catalog_kit import Log, make_spec
 
@@ -253,6 +255,21 @@ def test_a_refused_request_is_in_the_history_of_everything(tmp_path: Path) -> No
     last = rows(kept.past())[-1]
     assert (last["refused"], last["kind"], last["request_id"]) == (True, "task.submit", "another-request")
     assert "refused: cannot submit" in str(last["text"])
+
+
+def test_nothing_sealed_is_in_any_answer(tmp_path: Path) -> None:
+    kept = KeptLog(tmp_path)
+    kept.apply(Submit(TaskId("t"), make_spec("web", registry_auth=b"SEALED")))
+    fresh, former = (Authority(bytes([each]) * 32, b"CERTIFICATE") for each in (1, 2))
+    rotated = kept.apply(RotateSecret(1, fresh, former, (SealedSecret(NodeId("id-n1"), b"SEALED"),)))
+    assert rotated.outcome is None
+    kept.apply(CreateApiToken("token", b"H" * 32, "note"))
+    kept.write()
+    past = kept.past()
+    first = Moment(index=1)
+    for question in (Question("history"), Question("state"), Question("diff", at=first)):
+        answer = msgspec.json.encode(past.answer(question))
+        assert len(answer) > 100 and not any(word in answer for word in (b"SEALED", b"U0VBTEVE", b"HHHH", b"SEhI"))
 
 
 def test_moments_that_cannot_be_shown_say_what_can(tmp_path: Path) -> None:
