@@ -12,7 +12,7 @@ from starlette.responses import Response
 from swarm import __version__
 from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, json_answer, read_body, read_json
 from swarm.api.lookup import current_assignment
-from swarm.api.nodes import node_rows
+from swarm.api.nodes import node_rows, own_engine
 from swarm.api.tasks import request_id_of
 from swarm.errors import NotFound, UsageError
 from swarm.model.command import CreateApiToken, RevokeApiToken
@@ -20,7 +20,7 @@ from swarm.model.generation import number_of
 from swarm.model.ids import NodeId
 from swarm.schema.apitoken import ApiTokenText
 from swarm.schema.request import check_fields
-from swarm.schema.shapes import Shape, task_phase
+from swarm.schema.shapes import NO_ENGINE, Shape, task_phase
 from swarm.schema.tolerance import Tolerance, tolerance
 
 NOTE_CHARS_MAX = 200
@@ -33,13 +33,17 @@ async def get_status(api: Api, request: Request) -> Response:
     face, consensus = api.face, api.face.consensus()
     catalog = face.catalog
     rows = node_rows(api, sorted(catalog.nodes.values(), key=lambda node: (node.name, node.id)))
-    engine, engine_detail = face.engine_state()
+    engine, engine_detail = own_engine(api)
     phases: Counter[str] = Counter(
         task_phase(task, current_assignment(catalog, task)) for task in catalog.tasks.values()
     )
     unheard = {each["name"] for each in (_named(api, node_id) for node_id in consensus.unheard)}
     answering = {row["name"] for row in rows if row["status"] == "alive"} - unheard
-    may = tolerance([(row["name"], row["role"] == "voter", row["name"] in answering) for row in rows])
+    strangers = [(str(node_id), True, False) for node_id in consensus.voters if node_id not in catalog.nodes]
+    may = tolerance(
+        [*((row["name"], row["votes"], row["name"] in answering) for row in rows), *strangers],
+        outgoing=[_named(api, node_id)["name"] for node_id in consensus.outgoing],
+    )
     content: Shape = {
         "version": __version__,
         "cluster_id": catalog.cluster_id,
@@ -50,23 +54,24 @@ async def get_status(api: Api, request: Request) -> Response:
         "recovery": number_of(consensus.recovery_generation),
         "commit_index": consensus.commit_index,
         "applied_index": consensus.applied_index,
-        "voters": [row["name"] for row in rows if row["role"] == "voter"],
+        "voters": [row["name"] for row in rows if row["votes"]],
         "quorum": may.quorum,
         "fresh": stale is None,
         "stale_s": None if stale in (None, "unknown") else float(stale),
         "leader_contact_age_s": _finite(consensus.leader_contact_age_s),
         "nodes": dict(sorted(Counter(row["status"] for row in rows).items())),
         "tasks": dict(sorted(phases.items())),
+        "more_may_fail": may.more_may_fail,
         "may_fail": list(may.may_fail),
         "may_not_fail": list(may.may_not_fail),
         "tolerance": may.text,
-        "engine": engine.value,
+        "engine": engine,
         "engine_detail": engine_detail,
         "problems": [
             *face.refusals(),
             *face.queue_problems(),
             *_unheard(rows, unheard),
-            *_problems(rows, may, consensus.stopped_at, engine.value, engine_detail),
+            *_problems(rows, may, consensus.stopped_at, engine, engine_detail),
         ],
         "counters": dict(sorted({**face.counters(), **api.counters}.items())),
     }
@@ -99,7 +104,7 @@ def _problems(rows: list[Shape], may: Tolerance, stopped_at: str, engine: str, e
             found.append(f"node {row['name']} is {row['status']}{seen}")
         elif row["status"] == "alive" and row["engine"] == "full":
             found.append(f"the disk of node {row['name']} is full: it gets no new work; free space there")
-        elif row["status"] == "alive" and row["engine"] not in ("up", "unknown"):
+        elif row["status"] == "alive" and row["engine"] not in ("up", "unknown", NO_ENGINE):
             found.append(f"the engine of node {row['name']} is {row['engine']}")
     if engine != "up" and engine_detail:
         found.append(f"this node: {engine_detail}" if engine == "full" else f"this node's engine: {engine_detail}")

@@ -68,7 +68,7 @@ class ConsensusStatus:
     """Where this node stands in the log."""
 
     role: str
-    """`leader`, `follower`, `candidate` or `learner`."""
+    """`leader`, `follower`, `candidate`, `learner`, or `witness` for one that does not lead."""
     term: int
     leader_id: NodeId | None
     """Whom this node believes to lead; None when nobody in reach does."""
@@ -83,6 +83,8 @@ class ConsensusStatus:
     stopped_at: str = ""
     """Why applying stopped (an entry of a newer schema), or empty."""
     recovery_generation: int = 0
+    outgoing: tuple[NodeId, ...] = ()
+    """The voters that a change under way replaces; empty without one."""
     unheard: tuple[NodeId, ...] = ()
     """Voters whose answers do not reach the leader, as far as this node can know: a leader of all, another of itself."""
 

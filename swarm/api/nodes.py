@@ -15,11 +15,11 @@ from swarm.api.tasks import request_id_of
 from swarm.errors import Conflict, UsageError
 from swarm.model.command import PassVerdict, SetNode, StopAssignment
 from swarm.model.ids import NodeId, RequestId
-from swarm.model.liveness import MemberStatus
+from swarm.model.liveness import EngineState, MemberStatus
 from swarm.model.node import Availability, Node, VerdictKind
 from swarm.model.resources import Resources
 from swarm.schema.request import check_fields, read_label_edits
-from swarm.schema.shapes import Shape, engine_of, node_detail, node_object
+from swarm.schema.shapes import NO_ENGINE, Shape, engine_of, node_detail, node_object
 
 STOP_S_MAX = 15.0
 """For what a node runs to end before it is removed: the usual grace of 10 s and a loaded engine. Below the time of a request."""
@@ -30,16 +30,24 @@ def node_rows(api: Api, nodes: list[Node]) -> list[Shape]:
     """Rows of `node ls`. Cost O(nodes)."""
     face = api.face
     members, consensus = face.members(), face.consensus()
-    own_engine = face.engine_state()[0].value
     return [
         node_object(
             node, members.get(node.id), self_id=face.node_id, leader_id=consensus.leader_id, voters=consensus.voters,
-            engine=own_engine if node.id == face.node_id else engine_of(members.get(node.id)),
+            engine=own_engine(api)[0] if node.id == face.node_id else engine_of(node, members.get(node.id)),
             reserved=face.catalog.reserved.get(node.id, Resources()), tasks=len(face.catalog.by_node.get(node.id, ())),
             now=face.now(), own_health=face.health_score(),
         )
         for node in nodes
     ]  # fmt: skip
+
+
+def own_engine(api: Api) -> tuple[str, str]:
+    """The state of the asked node's engine, and why where it is not up; a witness has none, but its disk may be full."""
+    node = api.face.catalog.nodes.get(api.face.node_id)
+    state, detail = api.face.engine_state()
+    if node is not None and node.witness and state is not EngineState.FULL:
+        return NO_ENGINE, ""
+    return state.value, detail
 
 
 async def list_nodes(api: Api, request: Request) -> Response:
@@ -59,7 +67,7 @@ def node_answer(api: Api, node_id: NodeId, headers: dict[str, str] | None = None
     row = node_rows(api, [node])[0]
     extra = {"contact_behind_s": age, "counted": dict(face.counted_about(node_id))}
     if node_id == face.node_id:
-        row["engine_detail"] = face.engine_state()[1]
+        row["engine_detail"] = own_engine(api)[1]
     return json_answer(node_detail(row, node, member, extra), headers=headers)
 
 

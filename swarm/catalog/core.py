@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from swarm.catalog import assignments, lookup, nodes, secrets, snapshot, tasks
@@ -211,6 +211,7 @@ class Catalog:
         configuration: Configuration | None = None,
         configuration_committed: bool = True,
         followers: Mapping[NodeId, FollowerView] | None = None,
+        leaving: Collection[NodeId] = (),
     ) -> ClusterView:
         """One look at everything, good until the next `apply`. Copies nothing."""
         state = self._state
@@ -233,6 +234,7 @@ class Catalog:
             ports_taken=state.ports_taken,
             moving=tuple(sorted(state.moving)),
             secrets=state.secrets,
+            leaving=leaving,
         )
 
     # ---- snapshots --------------------------------------------------------------------------------------------------------

@@ -10,12 +10,22 @@ import click
 
 from swarm.errors import StartRefused, UsageError
 from swarm.model.ids import is_name
-from swarm.schema.node_config import API_PORT, DATA_DEFAULT, ENGINE_DEFAULT, PEER_PORT, SOCKET_DEFAULT, NodeConfig
+from swarm.schema.node_config import (
+    API_PORT,
+    DATA_DEFAULT,
+    ENGINE_DEFAULT,
+    PEER_PORT,
+    SOCKET_DEFAULT,
+    VOTER_GIVE_UP_S,
+    NodeConfig,
+)
 from swarm.schema.quantities import parse_size
 from swarm.schema.request import check_label
 from swarm.wire.address import format_address, parse_address
 
 HISTORY_BYTES_MIN = 4 * 1024 * 1024
+VOTER_GIVE_UP_MIN_S = 15.0
+"""A voter that is silent for less is not even replaced."""
 
 
 @click.command()
@@ -37,6 +47,11 @@ HISTORY_BYTES_MIN = 4 * 1024 * 1024
               help="A label of this node; may be repeated.  [env var: SWARM_LABELS, with commas]")  # fmt: skip
 @click.option("--token-file", envvar="SWARM_TOKEN_FILE", default="", show_envvar=True, help="A file with the join token.")
 @click.option("--found", envvar="SWARM_FOUND", is_flag=True, show_envvar=True, help="Found a cluster although a token is given.")
+@click.option("--witness", envvar="SWARM_WITNESS", is_flag=True, show_envvar=True,
+              help="Vote and hold the log, but run no containers; needs no engine.")  # fmt: skip
+@click.option("--voter-give-up", "voter_give_up_s", envvar="SWARM_VOTER_GIVE_UP", default=VOTER_GIVE_UP_S, show_envvar=True,
+              show_default=True, type=click.FloatRange(min=VOTER_GIVE_UP_MIN_S),
+              help="Seconds until a dead voter that nobody can replace votes no more; the same on every node.")  # fmt: skip
 @click.option("--log-level", envvar="SWARM_LOG_LEVEL", default="info", show_envvar=True, show_default=True,
               type=click.Choice(["debug", "info", "warning", "error"]), help="How much is logged to standard error.")  # fmt: skip
 @click.option("--history-size", envvar="SWARM_HISTORY_SIZE", default="256M", show_envvar=True, show_default=True, metavar="SIZE",
@@ -45,7 +60,8 @@ HISTORY_BYTES_MIN = 4 * 1024 * 1024
               type=click.FloatRange(min=0.01), help="How old the kept history may become.")  # fmt: skip
 def up(
     peers: str, name: str, listen: str, api_listen: str, advertise: str, data: str, socket: str, engine: str,
-    labels: tuple[str, ...], token_file: str, found: bool, log_level: str, history_size: str, history_days: float,
+    labels: tuple[str, ...], token_file: str, found: bool, witness: bool, voter_give_up_s: float, log_level: str,
+    history_size: str, history_days: float,
 ) -> None:  # fmt: skip
     """Run this host's daemon, in the foreground.
 
@@ -68,6 +84,8 @@ def up(
         log_level=log_level,
         history_bytes=checked_history_size(history_size),
         history_days=history_days,
+        witness=witness,
+        voter_give_up_s=voter_give_up_s,
     )
     from swarm.node import run
 

@@ -164,7 +164,17 @@ class Leadership:
             final = Configuration(log.configuration.voters)
             self.append(KIND_CONFIGURATION, 1, encode(final), RequestId(""), log.last_time_utc)
         elif not is_voter(log.configuration, state.me):
-            self.over = "this node is no voter any more"
+            self._leave_to_heir(log.configuration)
+
+    def _leave_to_heir(self, configuration: Configuration) -> None:
+        """Voted out: the voter with most of the log is told to campaign at once, so that nobody waits for a silent leader."""
+        voters = [self.replication.followers.get(NodeId(voter.node_id)) for voter in configuration.voters]
+        heirs = [each for each in voters if each is not None and is_voter(configuration, Voter(each.node_id, each.generation))]
+        if heirs and not self.is_given_up:
+            heir = max(heirs, key=lambda progress: (progress.match, progress.last_contact, progress.node_id))
+            self.is_given_up = True
+            self._state.send(heir.node_id, TimeoutNow(*self._state.header()))
+        self.over = "this node is no voter any more"
 
     # ---- rounds and lease
 

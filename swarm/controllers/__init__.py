@@ -9,12 +9,14 @@ Pure: no I/O, no clock, no randomness of its own.
 
 from swarm.controllers.drain import drain_wishes
 from swarm.controllers.heal import settle_moves
+from swarm.controllers.lead import LeadController
 from swarm.controllers.replace import Replacing, Wishes
 from swarm.controllers.rotation import RotationConfig, RotationController
 from swarm.controllers.verdict import VerdictController
 from swarm.controllers.voters import VoterController, VotersConfig
 
 __all__ = [
+    "LeadController",
     "Replacing",
     "RotationConfig",
     "RotationController",

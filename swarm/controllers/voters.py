@@ -4,7 +4,9 @@ One voter for one or two nodes, three for three to six, five from seven on; neve
 says DEAD *and* its stream has been silent for 15 s. A learner is fit to vote when it has been in contact for 10 s and is within
 250 entries of the log's end. With no fit learner left a dead voter stays a voter (its return heals the cluster) until it is
 removed, or given up after 600 s; then three become one, the leader, in one change. At most one change per 10 s, and never to a
-set without a majority in contact.
+set without a majority in contact. Who votes when there is a choice is `spread`'s to say; a whole set that is badly spread is
+mended by one exchange a minute, and only when that makes it strictly better. A voter that is about to leave for good (`leaving`)
+is replaced like a dead one, at once, and its node counts no more.
 
 The rules are DESIGN's, after dqlite's roles and etcd's strict reconfiguration check.
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from swarm.controllers.spread import choose, exchange
 from swarm.model.entry import Voter
 from swarm.model.ids import NodeId
 from swarm.model.liveness import MemberStatus
@@ -27,12 +30,16 @@ class VotersConfig:
     """Bounds of the voter rules, seconds and entries. Shorter ones repair sooner and churn more when the network flaps."""
 
     change_interval_s: float = 10.0
+    spread_interval_s: float = 60.0
+    """Between two changes that only better the spread, and after any other: nothing is wrong meanwhile."""
     fit_contact_s: float = 10.0
     fit_lag_entries: int = 250
     silent_s: float = 15.0
     give_up_s: float = 600.0
     contact_s: float = 3.0
     """A follower that answered within this time is in contact: three heartbeats to a learner."""
+    disk_stall_s: float = 3.0
+    """A learner whose disk completed nothing for this long is not fit: it could neither vote nor acknowledge."""
 
 
 def voters_wanted(nodes: int) -> int:
@@ -82,23 +89,36 @@ class VoterController:
     def _wanted(self, view: ClusterView) -> tuple[Voter, ...]:
         """Leader first, then living voters, fit learners, and dead voters that are not given up; as many as should vote."""
         present = view.configuration.voters
-        leader = [voter for voter in present if voter.node_id == view.self_id]
-        living = [voter for voter in present if voter not in leader and not self._is_dead(view, voter)]
-        held = [voter for voter in present if voter not in leader and self._is_held(view, voter)]
-        ids = {voter.node_id for voter in (*leader, *living)}
-        fit = [voter for voter in self._fit(view) if voter.node_id not in ids]
-        ids |= {voter.node_id for voter in fit}
-        ranked = [*leader, *living, *fit, *(voter for voter in held if voter.node_id not in ids)]
-        size = min(voters_wanted(self._counted(view)), len(ranked))
+        leader = [voter for voter in present if voter.node_id == view.self_id and not _is_leaving(view, voter)]
+        living = [voter for voter in present if voter.node_id != view.self_id and self._may_stay(view, voter)]
+        fit = [voter for voter in self._fit(view) if voter not in living and voter not in leader]
+        held = [voter for voter in present if voter not in fit and self._is_held(view, voter)]
+        size = min(voters_wanted(self._counted(view)), len(leader) + len(living) + len(fit) + len(held))
+        if size < 1:
+            return present
         size -= 1 - size % 2
-        return tuple(sorted(ranked[:size], key=lambda voter: voter.node_id))
+        chosen = leader
+        for candidates in (living, fit, held):
+            chosen = choose(view, chosen, candidates, size)
+        if set(chosen) == set(present) and len(leader) + len(living) == size:
+            chosen = self._better_spread(view, chosen, fit)
+        return tuple(sorted(chosen, key=lambda voter: voter.node_id))
+
+    def _may_stay(self, view: ClusterView, voter: Voter) -> bool:
+        return not self._is_dead(view, voter) and not _is_leaving(view, voter)
+
+    def _better_spread(self, view: ClusterView, voters: list[Voter], fit: list[Voter]) -> list[Voter]:
+        """The same set, or with one voter exchanged when the last change is long enough ago."""
+        if view.now - max(self._changed_at, view.leader_since) < self._config.spread_interval_s:
+            return voters
+        return exchange(view, voters, fit, fixed=view.self_id) or voters
 
     def _counted(self, view: ClusterView) -> int:
-        """Nodes that the size of the set is reckoned by: members, but for those given up."""
+        """Nodes that the size of the set is reckoned by: members, but for those given up and those about to leave."""
         return sum(
             1
             for node_id, node in view.nodes.items()
-            if node.availability is not Availability.LEFT and not self._is_given_up(view, node_id)
+            if node.availability is not Availability.LEFT and node_id not in view.leaving and not self._is_given_up(view, node_id)
         )
 
     def _is_stranger(self, view: ClusterView, voter: Voter) -> bool:
@@ -116,6 +136,7 @@ class VoterController:
         return (
             self._is_dead(view, voter)
             and not self._is_stranger(view, voter)
+            and not _is_leaving(view, voter)
             and not self._is_given_up(view, NodeId(voter.node_id))
         )
 
@@ -133,6 +154,8 @@ class VoterController:
             since = self._in_contact_since.get(node_id)
             if member is None or follower is None or since is None or node.availability is not Availability.ACTIVE:
                 continue
+            if node_id in view.leaving or follower.disk_age_s > self._config.disk_stall_s:
+                continue
             if member.status is not MemberStatus.ALIVE or view.now - since < self._config.fit_contact_s:
                 continue
             if view.last_index - follower.match_index <= self._config.fit_lag_entries:
@@ -143,6 +166,10 @@ class VoterController:
         """After the change a majority must be there to commit with."""
         there = sum(1 for v in voters if v.node_id == view.self_id or NodeId(v.node_id) in self._in_contact_since)
         return there * 2 > len(voters)
+
+
+def _is_leaving(view: ClusterView, voter: Voter) -> bool:
+    return voter.node_id in view.leaving
 
 
 def _gossip_says_dead(view: ClusterView, node_id: NodeId) -> bool:

@@ -15,7 +15,16 @@ from typing import Any
 
 import trio
 
-from swarm.controllers import Replacing, RotationController, VerdictController, VoterController, drain_wishes, settle_moves
+from swarm.controllers import (
+    LeadController,
+    Replacing,
+    RotationController,
+    VerdictController,
+    VoterController,
+    VotersConfig,
+    drain_wishes,
+    settle_moves,
+)
 from swarm.drivers.consensus import NO_REQUEST, Replica
 from swarm.drivers.replica_apply import Changes
 from swarm.drivers.replica_forward import pack_command
@@ -38,14 +47,15 @@ when these are applied."""
 class Leadership:
     """What one term's leader remembers, and how it decides; the simulation uses the same."""
 
-    def __init__(self, term: int, since: float, policy: Policy) -> None:
+    def __init__(self, term: int, since: float, policy: Policy, voters: VotersConfig | None = None) -> None:
         self.term = term
         self.since = since
         self.planner = Planner(policy)
         self._placed: tuple[Assign, ...] = ()
         self.verdicts = VerdictController()
         self.replacing = Replacing()
-        self.voters = VoterController()
+        self.voters = VoterController(voters)
+        self.lead = LeadController()
         self.rotation = RotationController()
 
     def decide(self, view: ClusterView) -> list[Any]:
@@ -74,7 +84,16 @@ class Leadership:
 class Duties:
     """Runs on every node, acts on the leader."""
 
-    def __init__(self, replica: Replica, views: ViewSource, clock: Clock, *, policy: Policy = Policy.SPREAD) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        views: ViewSource,
+        clock: Clock,
+        *,
+        policy: Policy = Policy.SPREAD,
+        voters: VotersConfig | None = None,
+    ) -> None:
+        self._voters = voters
         self._replica = replica
         self._views = views
         self._clock = clock
@@ -119,7 +138,7 @@ class Duties:
         began = self._clock.now()
         leadership = self._leadership
         if leadership is None or leadership.term != replica.term:
-            leadership = self._leadership = Leadership(replica.term, began, self._policy)
+            leadership = self._leadership = Leadership(replica.term, began, self._policy, self._voters)
             self._proposed_index = 0
         if replica.applied_index < self._proposed_index:
             return
@@ -132,6 +151,9 @@ class Duties:
         if voters is not None:
             LOG.info("changing the voters to %s", ", ".join(voter.node_id[:8] for voter in voters))
             nursery.start_soon(self._change_voters, voters)
+        heir = leadership.lead.reconcile(view)
+        if heir is not None:
+            self._hand_over(heir)
         self.step_s_max = max(self.step_s_max, self._clock.now() - began)
 
     def _propose(self, command: Any, term: int) -> bool:
@@ -147,6 +169,13 @@ class Duties:
         self._proposed_index = proposed.index
         self.counters[f"proposed_{type(command).__name__}"] += 1
         return True
+
+    def _hand_over(self, heir: NodeId) -> None:
+        LOG.info("a witness prefers not to lead: handing over to %s", heir[:8])
+        try:
+            self._replica.transfer_leadership(heir)
+        except OperatorError as error:
+            LOG.info("the lead is not handed over: %s", error)
 
     async def _change_voters(self, voters: tuple[Any, ...]) -> None:
         try:

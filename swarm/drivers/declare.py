@@ -29,7 +29,9 @@ LOG = logging.getLogger("swarm.declare")
 RETRY_S = 2.0
 REJOIN_AFTER_S = 5.0
 """An election after a start takes 2 s at most; a node that hears of no leader for longer may have left before."""
-_FACTS = ("name", "address", "api_address", "store_generation", "arch", "os", "capacity", "engine_version", "schema_known")
+_FACTS = (
+    "name", "address", "api_address", "store_generation", "arch", "os", "capacity", "engine_version", "schema_known", "witness",
+)  # fmt: skip
 
 
 class Facts(Protocol):

@@ -1,10 +1,11 @@
 """Two of the three meanings of stopping: a pause that is announced, and leaving for good.
 
 A pause says by when the node will be back, hands the lead over if it has it, and ends; containers run on and nothing is replaced
-before then. Leaving drains the node, waits until nothing of it is left here, says in the log and in gossip that it has left, and
-ends. (The third meaning, death, is what others find out.)
+before then. Leaving drains the node, waits until nothing of it is left here, gives its vote away, says in the log and in gossip
+that it has left, and ends. (The third meaning, death, is what others find out.)
 
-Promise: neither stops a container by itself; draining moves work before it stops it.
+Promise: neither stops a container by itself; draining moves work before it stops it. A node whose vote nobody can take does not
+leave: it ends as for a pause, and its vote waits in its data folder.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ import trio
 from swarm.catalog import Catalog
 from swarm.consensus.effects import Role
 from swarm.drivers.consensus import Replica
+from swarm.drivers.leaving import Leaving
 from swarm.drivers.membership import Gossip
 from swarm.errors import OperatorError, PeerError, UnknownOutcome
 from swarm.model.command import SetNode
-from swarm.model.entry import Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.node import Availability
+from swarm.model.view import FollowerView
 
 LOG = logging.getLogger("swarm.departure")
 RETURN_BY_S = 60.0
 DECLARE_S = 10.0
 RETRY_S = 1.0
 HAND_OVER_S = 2.0
+HEIR_CONTACT_S = 1.0
+"""An heir has answered within ten heartbeats; one that has not would leave the cluster without a leader for longer."""
 LOOK_EVERY_S = 0.2
 GOODBYE_S = 3.0
 """Nobody talks to a node that has left: the answer to its goodbye is not waited for longer than this."""
@@ -37,7 +41,10 @@ GOODBYE_S = 3.0
 class Departure:
     """How this node goes."""
 
-    def __init__(self, replica: Replica, catalog: Catalog, gossip: Gossip, *, request_id: Callable[[], RequestId]) -> None:
+    def __init__(
+        self, replica: Replica, catalog: Catalog, gossip: Gossip, leaving: Leaving, *, request_id: Callable[[], RequestId]
+    ) -> None:
+        self._leaving = leaving
         self._replica = replica
         self._catalog = catalog
         self._gossip = gossip
@@ -50,13 +57,16 @@ class Departure:
         await self._gossip.flush()
 
     async def leave(self) -> None:
-        """Drain, wait until this node is empty, say goodbye. Takes as long as the moves take."""
+        """Drain, wait until this node is empty, give the vote away, say goodbye: as long as the moves take, and at most 60 s."""
         node_id = self._replica.node_id
         await self._set(node_id, Availability.DRAIN, "drained")
         while any(not self._catalog.assignments[each].ended for each in self._catalog.by_node.get(node_id, {})):
             await trio.sleep(LOOK_EVERY_S)
+        if not await self._leaving.give_vote_away():
+            LOG.error("this node does not leave: it has the only vote, and nobody could take it; it ends as for a pause")
+            await self.pause()
+            return
         await self._hand_over()
-        await self._give_vote_away()
         await self._set(node_id, Availability.LEFT, "gone", timeout_s=GOODBYE_S)
         await self._gossip.leave()
 
@@ -79,37 +89,31 @@ class Departure:
             LOG.warning("cannot put into the log yet that this node is %s: %s", word, failure)
             await trio.sleep(RETRY_S)
 
-    async def _give_vote_away(self) -> None:
-        """The only voter must not leave with the vote: the others could never decide anything again."""
-        while self._replica.role is Role.LEADER and len(self._replica.configuration.voters) == 1:
-            nodes = self._catalog.nodes
-            heirs = [
-                view for view in self._replica.followers().values()
-                if view.node_id in nodes and nodes[view.node_id].availability is Availability.ACTIVE
-            ]  # fmt: skip
-            if not heirs:
-                return
-            best = max(heirs, key=lambda view: (view.match_index, view.last_contact, view.node_id))
-            try:
-                await self._replica.propose_configuration((Voter(best.node_id, nodes[best.node_id].store_generation),))
-            except OperatorError as error:
-                LOG.warning("the only vote is not given away yet: %s", error)
-            await trio.sleep(RETRY_S)
-
     async def _hand_over(self) -> None:
-        """Give the lead to the voter that has most of the log; others would only find out by waiting."""
-        if self._replica.role is not Role.LEADER:
+        """Give the lead to the best voter that is there; others would only find out by waiting."""
+        heir = self._heir() if self._replica.role is Role.LEADER else None
+        if heir is None:
             return
-        voters = {voter.node_id for voter in self._replica.configuration.voters}
-        others = [view for view in self._replica.followers().values() if view.node_id in voters]
-        if not others:
-            return
-        best = max(others, key=lambda view: (view.match_index, view.last_contact, view.node_id))
         try:
-            self._replica.transfer_leadership(best.node_id)
+            self._replica.transfer_leadership(heir)
         except OperatorError as error:
             LOG.info("the lead is not handed over: %s", error)
             return
         with trio.move_on_after(HAND_OVER_S):
             while self._replica.role is Role.LEADER or not self._replica.leader_id:
                 await trio.sleep(0.01)
+
+    def _heir(self) -> NodeId | None:
+        """The voter to lead next: one that answers, a full one rather than a witness, with most of the log."""
+        voters = {voter.node_id for voter in self._replica.configuration.voters}
+        others = [view for view in self._replica.followers().values() if view.node_id in voters]
+        if not others:
+            return None
+        now, nodes = self._replica.now(), self._catalog.nodes
+
+        def worth(view: FollowerView) -> tuple[bool, bool, int, float, str]:
+            node = nodes.get(view.node_id)
+            is_there = now - view.last_contact <= HEIR_CONTACT_S
+            return is_there, node is not None and not node.witness, view.match_index, view.last_contact, view.node_id
+
+        return max(others, key=worth).node_id

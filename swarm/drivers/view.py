@@ -5,7 +5,7 @@ Promise: built in one step of the loop and without copying the catalog's tables;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from swarm.catalog import Catalog
 from swarm.drivers.consensus import Replica
@@ -19,8 +19,15 @@ class ViewSource:
     """Makes views for one node."""
 
     def __init__(
-        self, replica: Replica, catalog: Catalog, members: Callable[[], Mapping[NodeId, MemberView]], clock: Clock
+        self,
+        replica: Replica,
+        catalog: Catalog,
+        members: Callable[[], Mapping[NodeId, MemberView]],
+        clock: Clock,
+        leaving: Callable[[], Collection[NodeId]] = frozenset,
     ) -> None:
+        """`leaving` says which nodes are about to leave for good."""
+        self._leaving = leaving
         self._replica = replica
         self._catalog = catalog
         self._members = members
@@ -39,4 +46,5 @@ class ViewSource:
             configuration=replica.configuration,
             configuration_committed=replica.core.is_configuration_committed,
             followers=replica.followers(),
+            leaving=self._leaving(),
         )

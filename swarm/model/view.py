@@ -28,6 +28,8 @@ class FollowerView:
     match_index: int
     applied_index: int
     last_contact: float
+    disk_age_s: float = 0.0
+    """For how long its disk had completed nothing when it last answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +61,5 @@ class ClusterView:
     moving: Collection[TaskId] = ()
     """Tasks with an older assignment that is still to end (`Task.previous`)."""
     secrets: Secrets = Secrets()
+    leaving: Collection[NodeId] = ()
+    """Nodes that told this leader lately that they are about to leave for good: they are to give their vote away first."""

@@ -6,7 +6,7 @@
     ├─ replica           consensus, the store's writer, the catalog's applier
     ├─ past              applied entries into the archive
     ├─ gossip            membership
-    ├─ runner            this host's containers
+    ├─ runner            this host's containers (a witness has none)
     ├─ sampler           this host's load
     ├─ logs              readers of this host's containers' output
     ├─ duties            the leader's controllers and scheduler
@@ -48,6 +48,7 @@ from swarm.api.server import Server
 from swarm.catalog import Catalog
 from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Role, RoleChanged
+from swarm.controllers import VotersConfig
 from swarm.drivers.boot import Desk
 from swarm.drivers.consensus import Replica
 from swarm.drivers.controllers import Duties
@@ -55,6 +56,7 @@ from swarm.drivers.declare import Admitted, Declaring
 from swarm.drivers.departure import Departure
 from swarm.drivers.joining import join_again
 from swarm.drivers.keys import KeyFollower
+from swarm.drivers.leaving import Leaving
 from swarm.drivers.link import UPGRADE
 from swarm.drivers.logs import LogRelay, LogSource
 from swarm.drivers.membership import Gossip
@@ -83,6 +85,7 @@ from swarm.node.past import make_past
 from swarm.node.registry import RegistryCredentials
 from swarm.node.site import Site, keep_engine_learned
 from swarm.node.told import counted, refusals
+from swarm.node.witness import NoRunner
 from swarm.ports import PROTOCOL_PEER, PROTOCOL_REJOIN
 from swarm.runner.config import RunnerConfig
 from swarm.runner.core import Runner
@@ -108,14 +111,11 @@ class Daemon:
         self.stop_kind: Stop = "pause"
         self.catalog = Catalog()
         self.admitted = Admitted(self.catalog, cluster.nodes, self.tell_admitted)
+        hello = Hello(
+            cluster.cluster_id, folder.node_id, PROTOCOL_VERSION, site.stored.store_generation, cluster.recovery_generation
+        )
         self.streams = Streams(
-            hello=Hello(
-                cluster.cluster_id, folder.node_id, PROTOCOL_VERSION, site.stored.store_generation, cluster.recovery_generation
-            ),
-            dialer=site.port,
-            admitted=self.admitted.find,
-            rng=self.rng,
-            on_stream=self.on_stream,
+            hello=hello, dialer=site.port, admitted=self.admitted.find, rng=self.rng, on_stream=self.on_stream,
             on_generation=lambda node_id, generation: self.recovery.on_generation(node_id, generation),
         )
         self.keys = Keys(site, cluster)
@@ -132,14 +132,16 @@ class Daemon:
             folder.node_id, cluster.cluster_id, self.keys, self.streams, site.port, self.admitted.nodes, self.keys.replace
         )
         self.gossip = self.make_gossip()
-        self.runner = self.make_runner()
-        self.views = ViewSource(self.replica, self.catalog, self.gossip.members, self.clock)
-        self.duties = Duties(self.replica, self.views, self.clock)
+        self.runner = NoRunner() if site.config.witness else self.make_runner()
+        self.leaving = Leaving(self.replica, self.catalog, self.streams, self.clock)
+        self.views = ViewSource(self.replica, self.catalog, self.gossip.members, self.clock, self.leaving.ids)
+        voters = VotersConfig(give_up_s=site.config.voter_give_up_s)
+        self.duties = Duties(self.replica, self.views, self.clock, voters=voters)
         self.declaring = Declaring(
             self.replica, self.catalog, lambda: site.facts, request_id=self.request_id, rejoin=self.rejoin,
             elder_at=lambda address: self.twins.elder_at(address),
         )
-        self.departure = Departure(self.replica, self.catalog, self.gossip, request_id=self.request_id)
+        self.departure = Departure(self.replica, self.catalog, self.gossip, self.leaving, request_id=self.request_id)
         self.sampler = Sampler(
             site.host, self.clock, node_id=folder.node_id, generation=folder.generation,
             engine_state=lambda: node_state(self.runner, self.replica)[0], containers=lambda: self.runner.containers,

@@ -40,6 +40,7 @@ from swarm.model.view import ClusterView
 from swarm.node.backups import Backups
 from swarm.node.keys import Keys
 from swarm.node.registry import RegistryCredentials
+from swarm.node.witness import NoRunner
 from swarm.ports import Clock
 from swarm.schema.tolerance import tolerance
 from swarm.wire.kept import KeptHeader
@@ -48,7 +49,7 @@ UNHEARD_S = 3.0
 """Without an answer to the leader for so long a voter does not count for what may fail: thirty heartbeats."""
 
 
-def node_state(runner: RunnerDriver, replica: Replica) -> tuple[EngineState, str]:
+def node_state(runner: RunnerDriver | NoRunner, replica: Replica) -> tuple[EngineState, str]:
     """What work may be placed by, and why not: the engine's state, or FULL for a node whose own disk is."""
     room = replica.disk.room
     return (EngineState.FULL, full_text(room)) if room.full else runner.engine_state
@@ -132,7 +133,10 @@ class Face:
         replica = self._replica
         voters = tuple(NodeId(voter.node_id) for voter in replica.configuration.voters)
         leads = replica.role is Role.LEADER
+        me = self._catalog.nodes.get(replica.node_id)
         role = str(replica.role.value) if leads or replica.node_id in voters else "learner"
+        if me is not None and me.witness and not leads:
+            role = "witness"
         return ConsensusStatus(
             role=role,
             term=replica.term,
@@ -141,6 +145,7 @@ class Face:
             commit_index=replica.commit_index,
             applied_index=replica.applied_index,
             voters=voters,
+            outgoing=tuple(NodeId(voter.node_id) for voter in replica.configuration.outgoing),
             lease_valid=replica.lease_valid,
             leader_contact_age_s=0.0 if replica.lease_valid else replica.leader_contact_age_s,
             stopped_at=replica.halted,

@@ -2,7 +2,8 @@
 
 Everything here is refused with one clear error, before anything is changed in a cluster: a folder that cannot be used, a port
 that is taken, an address that cannot be found out, and, on a node that belongs to no cluster yet, an engine that does not
-answer. A node that does belong to one starts without its engine: the host may be booting, and the others should see it.
+answer. A node that does belong to one starts without its engine: the host may be booting, and the others should see it. A
+witness has none.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from swarm.model.command import SCHEMA_KNOWN
 from swarm.model.container import EngineInfo
 from swarm.model.node import Node
 from swarm.model.resources import Resources
+from swarm.node.witness import refuse_former_runner
 from swarm.ports import EngineError, Stored
 from swarm.schema.node_config import PEER_PORT, NodeConfig
 from swarm.wire.address import format_address, parse_address
@@ -86,7 +88,9 @@ async def open_site(config: NodeConfig) -> Site:
     folder = open_data_folder(config.data, name=config.name, rng=random.SystemRandom())
     engine = DockerEngine(config.engine, node_id=folder.node_id)
     host = ProcHost(folder.path)
-    info = await _ask_engine(engine, config, must_answer=folder.cluster is None)
+    if config.witness:
+        refuse_former_runner(folder.cluster.nodes if folder.cluster is not None else (), folder.node_id)
+    info = None if config.witness else await _ask_engine(engine, config, must_answer=folder.cluster is None)
     listener = await open_listener(*parse_address(config.listen))
     packets = UdpSocket(*parse_address(config.listen))
     open_tcp_socket(*parse_address(config.api_listen)).close()  # served later; a taken one must not cost an admission first
@@ -117,8 +121,8 @@ async def open_site(config: NodeConfig) -> Site:
 
 
 async def keep_engine_learned(site: Site, on_change: Callable[[], None]) -> None:
-    """An engine that was down at the start, or was upgraded, is declared when it answers. Runs for ever."""
-    while True:
+    """An engine that was down at the start, or was upgraded, is declared when it answers. Runs for ever; not on a witness."""
+    while not site.config.witness:
         await trio.sleep(ENGINE_LOOK_S)
         try:
             info = await site.engine.info()
@@ -149,7 +153,7 @@ def _facts(config: NodeConfig, folder: DataFolder, host: ProcHost, store_generat
         raise StartRefused(
             f"cannot advertise {address}", cause="an IP address is needed", hint="give the host's address with --advertise"
         )
-    cpu_millicores, memory_bytes = host.capacity()
+    cpu_millicores, memory_bytes = (0, 0) if config.witness else host.capacity()
     return Node(
         id=folder.node_id,
         name=folder.name,
@@ -160,7 +164,8 @@ def _facts(config: NodeConfig, folder: DataFolder, host: ProcHost, store_generat
         store_generation=store_generation,
         labels=tuple(sorted(config.labels)),
         arch=host.architecture(),
-        capacity=Resources(cpu_millicores, memory_bytes, TASKS_MAX),
+        capacity=Resources(cpu_millicores, memory_bytes, 0 if config.witness else TASKS_MAX),
+        witness=config.witness,
         schema_known=SCHEMA_KNOWN,
     )
 

@@ -10,6 +10,7 @@ PEER_PORT = 4747
 API_PORT = 4748
 SOCKET_DEFAULT = "/run/swarm/swarm.sock"
 DATA_DEFAULT = "/var/lib/swarm"
+VOTER_GIVE_UP_S = 600.0
 ENGINE_DEFAULT = "unix:///var/run/docker.sock"
 
 
@@ -37,6 +38,10 @@ class NodeConfig:
     """What the archive of applied entries may take on disk; 0 keeps none."""
     history_days: float = 30.0
     """How old they may become, by the log's time."""
+    witness: bool = False
+    """Vote and hold the log, but run nothing: no engine is needed or asked."""
+    voter_give_up_s: float = VOTER_GIVE_UP_S
+    """After so many seconds of silence a dead voter that nobody can replace is a voter no more. The leader's counts."""
 
     @property
     def socket_folder(self) -> str:

@@ -162,7 +162,8 @@ def node_object(
         "name": node.name,
         "address": node.address,
         "status": node_status(node, member, is_self=node.id == self_id),
-        "role": "voter" if node.id in voters else "learner",
+        "role": "witness" if node.witness else "voter" if node.id in voters else "learner",
+        "votes": node.id in voters,
         "leader": node.id == leader_id,
         "engine": engine,
         "availability": node.availability.value,
@@ -234,8 +235,14 @@ def node_detail(row: Shape, node: Node, member: MemberView | None, extra: Shape)
     }
 
 
-def engine_of(member: MemberView | None) -> str:
-    """A node's engine by gossip."""
+NO_ENGINE = "none"
+"""A witness runs no containers."""
+
+
+def engine_of(node: Node, member: MemberView | None) -> str:
+    """A node's engine by gossip; a witness has none, but its disk may be full."""
+    if node.witness and (member is None or member.sample is None or member.sample.engine is not EngineState.FULL):
+        return NO_ENGINE
     if member is None or member.sample is None:
         return EngineState.UNKNOWN.value
     return member.sample.engine.value

@@ -82,6 +82,9 @@ class Duties:
         voters = leadership.voters.reconcile(view)
         if voters is not None:
             self.daemon.todo(replica, self._change_voters, voters)
+        heir = leadership.lead.reconcile(view)
+        if heir is not None:
+            self.daemon.todo(replica, self._hand_over, heir)
 
     def _view(self, since: float) -> ClusterView:
         core = self.replica.core
@@ -110,6 +113,14 @@ class Duties:
         self.daemon.scene.watch.acted(self.daemon, kind)
         if self.daemon.world.tracing:
             self.daemon.world.trace(self.daemon.host.name, f"decides {command}")
+
+    def _hand_over(self, heir: NodeId) -> None:
+        try:
+            self.replica.core.transfer_leadership(heir, self.daemon.now())
+        except OperatorError:
+            return
+        if self.daemon.world.tracing:
+            self.daemon.world.trace(self.daemon.host.name, f"hands over to {self.daemon.scene.name_of(heir)}")
 
     def _change_voters(self, voters: tuple[Voter, ...]) -> None:
         now = self.daemon.now()

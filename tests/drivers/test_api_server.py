@@ -172,7 +172,7 @@ async def test_a_node_removed_while_it_runs_tasks_stops_them_before_it_hears_not
 async def test_status_says_who_may_fail(path: Path) -> None:
     async with served(path) as (_, _, client):
         status = (await asked(client.get, "/v1/status")).content
-        assert status["tolerance"] == "n1 may not fail; n2 or n3 may"
+        assert status["tolerance"] == "two more may fail at once: any of n2 and n3; not n1, the only voter"
         assert status["counters"]["packets_dropped"] == 3
 
 

@@ -14,12 +14,13 @@ from swarm.catalog import Catalog
 from swarm.consensus.config import ConsensusConfig
 from swarm.drivers.consensus import Replica
 from swarm.drivers.controllers import Duties
+from swarm.drivers.leaving import GIVE_AWAY_S, Leaving
 from swarm.drivers.view import ViewSource
 from swarm.model.command import Found, Report, Reports, SetNode, Submit
 from swarm.model.entry import KIND_FOUND, Entry, HardState, Voter
 from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
 from swarm.model.liveness import MemberStatus
-from swarm.model.node import Availability, VerdictKind
+from swarm.model.node import Availability, Node, VerdictKind
 from swarm.model.phase import Phase
 from swarm.ports import Batch
 from swarm.wire.codec import encode
@@ -39,30 +40,35 @@ class TrioClock:
 
 
 class Cluster:
-    """Three nodes in one process, all voters."""
+    """Three nodes in one process, all voters unless fewer are wanted."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, nodes: tuple[Node, ...] = NODES, voters: int = 3) -> None:
+        self.nodes = nodes
         self.nursery = nursery
         self.network = MemoryNetwork()
-        self.members = {node.id: make_member(node) for node in NODES}
-        self.voters = tuple(Voter(node.id, 1) for node in NODES)
+        self.members = {node.id: make_member(node) for node in nodes}
+        self.learners = tuple(Voter(node.id, 1) for node in nodes)
+        self.voters = self.learners[:voters]
         self.replicas: dict[NodeId, Replica] = {}
         self.catalogs: dict[NodeId, Catalog] = {}
         self.duties: dict[NodeId, Duties] = {}
+        self.leaving: dict[NodeId, Leaving] = {}
         self.scopes: dict[NodeId, trio.CancelScope] = {}
         self.requests = 0
 
     async def start(self, node_id: NodeId) -> None:
         store = MemoryStore()
-        entry = Entry(1, 1, KIND_FOUND, 1, encode(Found(ClusterId("c"), NODES, self.voters)), 0, 0.0)
+        entry = Entry(1, 1, KIND_FOUND, 1, encode(Found(ClusterId("c"), self.nodes, self.voters)), 0, 0.0)
         await store.write([Batch(1, (entry,), hard_state=HardState(0, 1))])
         catalog = self.catalogs[node_id] = Catalog()
+        peers = self.network.peers(node_id)
         replica = self.replicas[node_id] = Replica(
             me=Voter(node_id, 1), recovery_generation=0, config=ConsensusConfig(), rng=random.Random(node_id),
-            stored=store.durable, store=store, catalog=catalog, peers=self.network.peers(node_id), clock=TrioClock(),
-            learners=lambda: self.voters,
+            stored=store.durable, store=store, catalog=catalog, peers=peers, clock=TrioClock(),
+            learners=lambda: self.learners,
         )  # fmt: skip
-        views = ViewSource(replica, catalog, lambda: self.members, TrioClock())
+        leaving = self.leaving[node_id] = Leaving(replica, catalog, peers, TrioClock())
+        views = ViewSource(replica, catalog, lambda: self.members, TrioClock(), leaving.ids)
         self.duties[node_id] = Duties(replica, views, TrioClock())
         self.scopes[node_id] = await self.nursery.start(self._run, node_id)
 
@@ -118,10 +124,10 @@ async def eventually(condition: Callable[[], bool], *, within_s: float = 10.0) -
 
 
 @asynccontextmanager
-async def three_nodes() -> AsyncIterator[Cluster]:
+async def three_nodes(nodes: tuple[Node, ...] = NODES, *, voters: int = 3) -> AsyncIterator[Cluster]:
     async with trio.open_nursery() as nursery:
-        cluster = Cluster(nursery)
-        for node in NODES:
+        cluster = Cluster(nursery, nodes, voters)
+        for node in nodes:
             await cluster.start(node.id)
         yield cluster
         nursery.cancel_scope.cancel()
@@ -192,3 +198,77 @@ async def test_a_drained_nodes_work_runs_elsewhere_before_it_stops(autojump_cloc
         assert catalog.assignments[old.id].desired == "running"
         await cluster.run_all()
         await eventually(lambda: catalog.assignments[old.id].desired == "stopped")
+
+
+def voters_of(cluster: Cluster, node_id: NodeId) -> list[str]:
+    return [voter.node_id for voter in cluster.replicas[node_id].configuration.voters]
+
+
+async def test_a_voter_that_leaves_gives_its_vote_away_first(autojump_clock: trio.testing.MockClock) -> None:
+    """Also when two leave at once: the one that stays goes on alone."""
+    async with three_nodes() as cluster:
+        leader = await cluster.leader()
+        await trio.sleep(25.0)
+        goes = [node.id for node in NODES if node.id != leader]
+        gave: list[bool] = []
+
+        async def leave(node_id: NodeId) -> None:
+            gave.append(await cluster.leaving[node_id].give_vote_away())
+
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for node_id in goes:
+                nursery.start_soon(leave, node_id)
+        assert gave == [True, True]
+        assert trio.current_time() - began < GIVE_AWAY_S
+        assert voters_of(cluster, leader) == [leader]
+        for node_id in goes:
+            cluster.die(node_id, VerdictKind.HOST_SILENT)
+        assert cluster.replicas[leader].may_act
+        await cluster.submit(Submit(TaskId("t1"), make_spec("web")))
+
+
+async def test_a_leader_that_leaves_is_followed_by_its_heir_in_less_than_200_ms(autojump_clock: trio.testing.MockClock) -> None:
+    nodes = (*NODES, make_node("n4"))
+    async with three_nodes(nodes) as cluster:
+        leader = await cluster.leader()
+        await trio.sleep(25.0)
+        without: list[float] = []
+
+        async def watch() -> None:
+            while True:
+                if not any(replica.may_act for replica in cluster.replicas.values()):
+                    without.append(trio.current_time())
+                await trio.sleep(0.005)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            assert await cluster.leaving[leader].give_vote_away()
+            await trio.sleep(3.0)
+            nursery.cancel_scope.cancel()
+        assert len(without) * 0.005 < 0.2
+        heir = await cluster.leader()
+        assert heir != leader
+        assert voters_of(cluster, heir) == sorted(node.id for node in nodes if node.id != leader)
+
+
+async def test_the_only_voter_of_others_does_not_leave_when_nobody_can_take_its_vote(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with three_nodes(NODES[:2], voters=1) as cluster:
+        leader = await cluster.leader()
+        other = next(node.id for node in NODES[:2] if node.id != leader)
+        cluster.die(other, VerdictKind.HOST_SILENT)
+        began = trio.current_time()
+        assert not await cluster.leaving[leader].give_vote_away()
+        assert GIVE_AWAY_S <= trio.current_time() - began < GIVE_AWAY_S + 3
+    async with three_nodes(NODES[:1], voters=1) as cluster:
+        leader = await cluster.leader()
+        assert await cluster.leaving[leader].give_vote_away(), "nobody stays behind"
+
+
+async def test_a_witness_that_was_elected_hands_over_to_a_full_voter(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes(tuple(replace(node, witness=node.name != "n3") for node in NODES)) as cluster:
+        await eventually(lambda: cluster.replicas[NODES[2].id].may_act, within_s=60.0)
+        await trio.sleep(20.0)
+        assert await cluster.leader() == NODES[2].id

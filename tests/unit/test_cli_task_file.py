@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from swarm.cli.docker_auth import registry_auth, registry_of
 from swarm.cli.task_file import env_item, read_env_file, read_task_files
 from swarm.errors import NotFound, OperatorError, UsageError
-from swarm.schema.tolerance import tolerance
 
 
 def written(folder: Path, text: str | bytes) -> str:
@@ -130,22 +129,6 @@ def test_credentials_come_from_the_callers_docker_configuration(monkeypatch: pyt
 )
 def test_the_registry_of_an_image_is_read_as_docker_does(image: str, registry: str) -> None:
     assert registry_of(image) == registry
-
-
-@pytest.mark.parametrize(
-    ("nodes", "text"),
-    [
-        ([("n1", True, True)], "n1 may not fail"),
-        ([("n1", True, True), ("n2", False, True), ("n3", False, True)], "n1 may not fail; n2 or n3 may"),
-        ([("n1", True, True), ("n2", True, True), ("n3", True, True)], "n1, n2 or n3 may fail"),
-        ([("n1", True, True), ("n2", True, True), ("n3", True, False)], "n1 and n2 may not fail"),
-        ([("n1", True, True), ("n2", True, False), ("n3", True, False)], "1 of 3 voters answers"),
-    ],
-)
-def test_status_says_in_words_who_may_fail(nodes: list[tuple[str, bool, bool]], text: str) -> None:
-    found = tolerance(nodes)
-    assert text in found.text.replace("answer,", "answers,")
-    assert found.quorum is (not text.startswith("1 of 3"))
 
 
 @pytest.mark.parametrize(

@@ -280,6 +280,25 @@ def test_a_leader_that_is_voted_out_goes_and_the_rest_elect_another() -> None:
     assert not cluster.nodes[leader].is_voter
 
 
+def test_a_leader_that_is_voted_out_gives_its_lease_up_and_names_its_heir() -> None:
+    cluster = running("abc", "d")
+    leader = cluster.leader()
+    node = cluster.nodes[leader]
+    target = tuple(Voter(name, 1) for name in "abcd" if name != leader)
+    node.propose_configuration(target, cluster.local(leader), cluster.now)
+    alone: list[float] = []
+
+    def look() -> None:
+        assert_at_most_one_lease(cluster)
+        if not node.lease_valid(cluster.local(leader)) and not cluster.leases():
+            alone.append(cluster.now)
+
+    cluster.run(1.0, each=look)
+    assert cluster.leader() != leader
+    assert alone[-1] - alone[0] < 0.2, "nobody waits for a leader that has gone"
+    assert sum("TimeoutNow" in line for line in cluster.trace) == 1
+
+
 def test_a_voted_out_node_with_the_longest_log_still_leads_until_the_new_voters_have_it() -> None:
     cluster = running("abc")
     leader = cluster.leader()

@@ -1,0 +1,36 @@
+"""A node that votes and runs nothing: what stands where other nodes have a runner.
+
+Promise: no engine is asked for anything, ever.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from swarm.errors import StartRefused
+from swarm.model.ids import NodeId
+from swarm.model.liveness import EngineState
+from swarm.model.node import Node
+
+
+class NoRunner:
+    """Has no engine and no containers."""
+
+    engine_state = (EngineState.UNKNOWN, "")
+    containers = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Nothing is to be done."""
+        task_status.started()
+
+
+def refuse_former_runner(nodes: tuple[Node, ...], node_id: NodeId) -> None:
+    """Raises `StartRefused` for a node that was a member with an engine: what the log has assigned to it would have nobody that
+    runs or stops it."""
+    for node in nodes:
+        if node.id == node_id and not node.witness:
+            raise StartRefused(
+                f"cannot start node '{node.name}' as a witness",
+                cause="it is a member that runs containers",
+                hint="swarm down --drain on it (started without --witness), then swarm reset, then swarm up --witness",
+            )

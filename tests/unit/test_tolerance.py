@@ -1,0 +1,73 @@
+"""What `swarm status` says of the nodes that may fail: in words, in numbers, and never more than is true."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm.schema.tolerance import tolerance
+
+Rows = list[tuple[str, bool, bool]]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "more", "text"),
+    [
+        ([("n1", True, True)], 0, "none may fail: n1, the only voter"),
+        ([("n1", True, True), ("n2", False, True)], 1, "one more may fail: n2; not n1, the only voter"),
+        (
+            [("n1", True, True), ("n2", False, True), ("n3", False, True)], 2,
+            "two more may fail at once: any of n2 and n3; not n1, the only voter",
+        ),
+        ([("n1", True, True), ("n2", True, True), ("n3", True, True)], 1, "one more may fail: n1, n2 or n3"),
+        (
+            [("n1", True, True), ("n2", True, True), ("n3", True, False)], 0,
+            "none may fail: n1 and n2, each is needed for a majority of the 3 voters",
+        ),
+        (
+            [("n1", True, True), ("n2", True, True), ("n3", True, False), ("n4", False, True)], 1,
+            "one more may fail: n4; not n1 or n2, each is needed for a majority of the 3 voters",
+        ),
+        (
+            [("n1", True, True), ("n2", True, False), ("n3", True, False)], 0,
+            "1 of 3 voters answer, 2 are needed (missing: n2, n3)",
+        ),
+        (
+            [(f"n{number}", number < 5, True) for number in range(8)], 2,
+            "two more may fail at once: any of 8 nodes (n0, n1, n2, n3, ...)",
+        ),
+    ],
+)  # fmt: skip
+def test_status_says_in_words_who_may_fail_and_how_many_more(nodes: Rows, more: int, text: str) -> None:
+    found = tolerance(nodes)
+    assert (found.text, found.more_may_fail) == (text, more)
+
+
+def works(nodes: Rows, outgoing: tuple[str, ...], failed: tuple[str, ...]) -> bool:
+    """The rule itself: a majority of every set in force."""
+    alive = {name for name, _, is_alive in nodes if is_alive and name not in failed}
+    sets = [{name for name, voter, _ in nodes if voter}, *([set(outgoing)] if outgoing else [])]
+    return all(2 * len(voters & alive) > len(voters) for voters in sets)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=7).filter(
+        lambda rows: any(voter for voter, _, _ in rows)
+    )
+)
+def test_what_status_says_is_what_majorities_say_also_while_the_voters_change(rows: list[tuple[bool, bool, bool]]) -> None:
+    nodes = [(f"n{number}", voter, alive) for number, (voter, alive, _) in enumerate(rows)]
+    outgoing = tuple(f"n{number}" for number, (_, _, out) in enumerate(rows) if out)
+    found = tolerance(nodes, outgoing=outgoing)
+    assert found.quorum is works(nodes, outgoing, ())
+    if not found.quorum:
+        return
+    alive = [name for name, _, is_alive in nodes if is_alive]
+    assert [*found.may_fail] == [name for name in alive if works(nodes, outgoing, (name,))]
+    assert sorted((*found.may_fail, *found.may_not_fail)) == sorted(alive)
+    assert all(works(nodes, outgoing, failed) for failed in combinations(found.may_fail, found.more_may_fail))
+    if found.more_may_fail < len(found.may_fail):
+        assert not all(works(nodes, outgoing, failed) for failed in combinations(found.may_fail, found.more_may_fail + 1))
