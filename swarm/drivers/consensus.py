@@ -194,6 +194,10 @@ class Replica:
         """Return when the catalog here has everything up to `index`. May wait for ever: callers bound it."""
         await self._applier.wait_applied(index)
 
+    async def wait_restored(self, index: int) -> None:
+        """Return when the catalog has become the snapshot at `index` that the store held, or applying has stopped for good."""
+        await self._applier.wait_restored(index)
+
     # ---- asking for something
 
     async def propose(

@@ -139,6 +139,7 @@ class Applier:
     def _halt(self, why: str) -> None:
         """Apply nothing any more, and lead no more: a leader that does not apply could commit and never act."""
         self.halted = why
+        self._tell_waiting()
         self._core.step_down(self._clock.now(), for_good=True)
         self._wake()
 
@@ -180,8 +181,7 @@ class Applier:
     def _advance(self, changes: Changes) -> None:
         self.applied_index = changes.index
         self._core.on_applied(changes.index, self._clock.now())
-        advanced, self._advanced = self._advanced, trio.Event()
-        advanced.set()
+        self._tell_waiting()
         for callback in self._subscribers:
             callback(changes)
         self._wake()
@@ -242,3 +242,13 @@ class Applier:
         """Return when the catalog has everything up to `index`. May wait for ever: callers bound it."""
         while self.applied_index < index:
             await self._advanced.wait()
+
+    async def wait_restored(self, index: int) -> None:
+        """The same for the snapshot this node starts from; returns also when applying has stopped for good, which may be because
+        of that very snapshot."""
+        while self.applied_index < index and not self.halted:
+            await self._advanced.wait()
+
+    def _tell_waiting(self) -> None:
+        advanced, self._advanced = self._advanced, trio.Event()
+        advanced.set()

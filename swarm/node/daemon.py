@@ -340,7 +340,7 @@ class Daemon:
         await nursery.start(self.replica.run)
         await nursery.start(self.past.run)
         await nursery.start(self.gossip.run)
-        await self.replica.wait_applied(site.let_go_of_stored())  # until then the catalog is empty, and no answer to anything
+        await self.replica.wait_restored(site.let_go_of_stored())  # until then the catalog is empty, and no answer to anything
         await nursery.start(self.runner.run)
         await nursery.start(self.sampler.run)
         await nursery.start(self.log_source.run)

@@ -42,6 +42,10 @@ async def test_entries_are_applied_while_a_snapshot_of_before_is_written(autojum
         world.crash(leader.node_id)
         world.network.heal()
         await world.start(leader.node_id)
+        assert world.tapes[leader.node_id].requests == []
+        with trio.fail_after(1):
+            await world.replicas[leader.node_id].wait_restored(meta.index)
+        assert world.tapes[leader.node_id].requests[:10] == [f"r{number}" for number in range(10)], "before any leader speaks"
         await world.leader()
         await submit(world, 1, first=100)
         assert world.tapes[leader.node_id].requests == [*(f"r{number}" for number in range(30)), "r100"]
