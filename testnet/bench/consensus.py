@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testnet.bench import batches, followers, leader_loss, leader_stop, snapshots, throughput
+from testnet.bench import batches, followers, joins, leader_loss, leader_stop, snapshots, throughput
 from testnet.bench.consensus_page import CONSENSUS
 from testnet.bench.measuring import Measurement, run_all
 
@@ -13,6 +13,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "submits": Measurement(throughput.measure, 5),
     "batch": Measurement(batches.measure, 5),
     "snapshots": Measurement(snapshots.measure, 3),
+    "joins": Measurement(joins.measure, 2),
     "followers-2": Measurement(followers.measured(2), 3),
     "followers-10": Measurement(followers.measured(10), 3),
     "followers-50": Measurement(followers.measured(50), 3),

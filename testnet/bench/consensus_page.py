@@ -12,6 +12,7 @@ ORDER = (
     "submits",
     "batch",
     "snapshots",
+    "joins",
     "followers-2",
     "followers-10",
     "followers-50",

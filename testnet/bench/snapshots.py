@@ -1,228 +1,268 @@
-"""A cluster of 100,000 tasks: its snapshots, a node that joins by one, a node that restarts on one; time, steps, memory.
+"""Snapshots of a large catalog: made while it goes on, restored at a start, installed at a follower; time, longest step, memory.
 
-What daemons do is timed from outside: a snapshot by its file, a catalog by the index that the node's answers name, the loop's
-worst by the lateness that the daemon itself counts. Steps are measured once more in this process, in processor time, where the
-machine's other work does not count.
+Two replicas in one process, each with the real store on the real disk, the real drivers and the real catalog; between them a link
+that hands calls over at once. The loop is watched by Trio itself: a step is what one task does between two of its pauses, and
+while it lasts nothing else runs, no heartbeat either. Processor time of a step is what the work costs; time by the clock has the
+machine's other processes in it. `python -m testnet.bench.snapshots [TASKS]` prints the section.
 """
 
 from __future__ import annotations
 
-import http.client
-import re
-import threading
+import gc
+import random
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from testnet.bench.api import NodeApi, UnixConnection, leader_of
-from testnet.bench.askers import SubmitAsker
-from testnet.bench.batches import BatchAsker, batch_of, send_all
+import trio
+
+from swarm.adapters.clock import SystemClock
+from swarm.adapters.store import open_store
+from swarm.catalog import Catalog
+from swarm.catalog.requests import Requests
+from swarm.catalog.snapshot import slices
+from swarm.catalog.state import State
+from swarm.consensus.config import ConsensusConfig
+from swarm.drivers.consensus import Replica
+from swarm.errors import Unreachable
+from swarm.model.assignment import Assignment, assignment_id
+from swarm.model.command import SetReason
+from swarm.model.entry import Configuration, HardState, SnapshotMeta, Voter
+from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
+from swarm.model.node import Node
+from swarm.model.outcome import Applied
+from swarm.model.phase import Desired, Phase
+from swarm.model.resources import Resources
+from swarm.model.task import Move, Task, TaskSpec
+from swarm.ports import Batch, CallHandler, MessageHandler
+from swarm.wire.checksum import crc32c
 from testnet.bench.figures import Aim, Figures, Section
-from testnet.bench.snapshot_steps import Steps, measured_steps
-from testnet.bench.throughput import apply_load
-from testnet.cluster import Testnet
-from testnet.engine import reserved_instance
-from testnet.processes import wait_until
-from testnet.state import DAEMON
 
-TASKS, BATCH = 100_000, 1_000
-NODES, JOINS = (1, 2, 3), 4
+TASKS = 100_000
+NODES = 50
 STEP_MS_MAX = 5.0
-WAIT_S_MAX = 300.0
-TO_SNAPSHOT_S = 10.0
-"""Submits of one task by 64 clients go on in spells of so long until every node has a snapshot that was begun after the load."""
+CONFIG = ConsensusConfig(snapshot_every=100, trailing=0)
+LEADER, FOLLOWER = NodeId("a" * 32), NodeId("b" * 32)
+AT = SnapshotMeta(1000, 1, Configuration((Voter(LEADER, 1),)), 1, 0, 1000.0, 0, 0)
 
 
-@dataclass(slots=True)
-class _Found:
-    loaded: Figures = field(default_factory=lambda: Figures(f"submit {TASKS:,} tasks by batch", "s"))
-    made: Figures = field(default_factory=lambda: Figures("make a snapshot, each node", "s"))
-    size: Figures = field(default_factory=lambda: Figures("its size", "MB"))
-    making_lag: Figures = field(default_factory=lambda: Figures("lateness of the loop meanwhile, each node's worst", "ms"))
-    joined: Figures = field(default_factory=lambda: Figures("join: daemon's start to the whole catalog", "s"))
-    joining_lag: Figures = field(default_factory=lambda: Figures("lateness of the loop meanwhile: the newcomer", "ms"))
-    leader_lag: Figures = field(default_factory=lambda: Figures("lateness of the loop meanwhile: the leader", "ms"))
-    joined_memory: Figures = field(default_factory=lambda: Figures("memory after the join, at most so far: the newcomer", "MB"))
-    restarted: Figures = field(default_factory=lambda: Figures("restart: daemon's start to the whole catalog", "s"))
-    restarted_memory: Figures = field(default_factory=lambda: Figures("memory after the restart, at most so far", "MB"))
-    memory: Figures = field(default_factory=lambda: Figures("memory at most so far: the three nodes", "MB"))
+def large_catalog(tasks: int, rng: random.Random) -> State:
+    """So many tasks, each running on one of `NODES` nodes, with four steps of history."""
+    state = State()
+    state.cluster_id, state.last_index, state.last_time_utc = ClusterId("c"), AT.index, AT.time_utc
+    state.configuration, state.configuration_index = AT.configuration, AT.configuration_index
+    nodes = [NodeId(f"{number:032x}") for number in range(NODES)]
+    for number, node_id in enumerate(nodes):
+        state.put_node(Node(node_id, f"n{number}", "", "", b"", b"", 1, capacity=Resources(2**40, 2**60, 2**30)))
+    for number in range(tasks):
+        task_id, node_id = TaskId(f"{rng.getrandbits(128):032x}"), nodes[number % NODES]
+        name, moved = assignment_id(task_id, 1), (Phase.ASSIGNED, Phase.PREPARING, Phase.STARTING, Phase.RUNNING)
+        moves = tuple(Move(number + step, 1.0 * number, 1, phase, node_id) for step, phase in enumerate(moved))
+        spec = TaskSpec(f"task-{number}", "registry.local/app:1", env=("A=1", "B=2"), resources=Resources(100, 2**26))
+        task = Task(task_id, spec, Desired.RUNNING, number, 1.0, moves=moves, moves_total=4)
+        state.put_task(task)
+        state.put_assignment(
+            Assignment(name, task_id, 1, node_id, Desired.RUNNING, Phase.RUNNING, number, 1, container_id="f" * 64)
+        )
+        state.put_task(Task(task_id, spec, Desired.RUNNING, number, 1.0, attempts=1, assignment=name, moves=moves, moves_total=4))
+    return state
 
 
-def applied_index(net: Testnet, number: int) -> int:
-    """What a node's catalog has; 0 while it does not answer. Costs the node little, however many tasks there are."""
-    connection = UnixConnection(net.daemon_socket(number), 5.0)
-    try:
-        connection.request("GET", "/v1/nodes?stale=1")
-        answer = connection.getresponse()
-        answer.read()
-        return int(answer.getheader("swarm-index", "0"))
-    except (OSError, http.client.HTTPException):
-        return 0
-    finally:
-        connection.close()
+class Steps(trio.abc.Instrument):
+    """The longest step of the loop since `reset`, milliseconds: of processor time, and by the clock."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.cpu_ms = self.wall_ms = 0.0
+        self._cpu_s, self._wall_s = time.thread_time(), time.perf_counter()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._cpu_s, self._wall_s = time.thread_time(), time.perf_counter()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.cpu_ms = max(self.cpu_ms, 1000 * (time.thread_time() - self._cpu_s))
+        self.wall_ms = max(self.wall_ms, 1000 * (time.perf_counter() - self._wall_s))
 
 
-def worst_lag_ms(net: Testnet, number: int) -> float:
-    """The loop's worst lateness within the last minute, as the daemon counts it."""
-    with NodeApi(net, number) as node:
-        return float(node.checked("GET", "/v1/counters?stale=1")["loop_lag_ms"]["max_1m"])
+class Wire:
+    """Everybody's peers in this process."""
+
+    def __init__(self) -> None:
+        self.ends: dict[NodeId, WireEnd] = {}
+
+    def end(self, node_id: NodeId) -> WireEnd:
+        return self.ends.setdefault(node_id, WireEnd(self, node_id))
 
 
-def memory_mb_max(net: Testnet, number: int) -> float:
-    """The most resident memory the daemon has had."""
-    status = Path(f"/proc/{net.required(number, DAEMON).pid}/status").read_text()
-    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
-    return int(found[1]) * 1024 / 1e6 if found else float("nan")
+class WireEnd:
+    """Keeps `ports.Peers`."""
+
+    def __init__(self, wire: Wire, node_id: NodeId) -> None:
+        self._wire = wire
+        self._node_id = node_id
+        self.messages: dict[str, MessageHandler] = {}
+        self.calls: dict[str, CallHandler] = {}
+
+    def on_message(self, kind: str, handler: MessageHandler) -> None:
+        self.messages[kind] = handler
+
+    def on_call(self, kind: str, handler: CallHandler) -> None:
+        self.calls[kind] = handler
+
+    def connected(self, to: NodeId) -> bool:
+        return to in self._wire.ends
+
+    def silent_s(self, to: NodeId) -> float:
+        return 0.0
+
+    def send(self, to: NodeId, kind: str, payload: bytes) -> bool:
+        if to in self._wire.ends:
+            self._wire.ends[to].messages[kind](self._node_id, payload)
+        return to in self._wire.ends
+
+    async def call(self, to: NodeId, kind: str, payload: bytes, *, timeout_s: float) -> bytes:
+        if to not in self._wire.ends:
+            raise Unreachable(f"{to} is not there")
+        with trio.fail_after(timeout_s):
+            return await self._wire.ends[to].calls[kind](self._node_id, payload)
 
 
-class SnapshotFiles:
-    """Watches the nodes' folders: when the spool of a snapshot appeared and when the snapshot had its name."""
-
-    def __init__(self, net: Testnet) -> None:
-        self.folders = {number: net.host(number).folder / "swarm" for number in NODES}
-        self.old = {number: self._whole(number) for number in NODES}
-        self.begun: dict[int, float] = {}
-        self.made_s: dict[int, float] = {}
-        self.sizes_mb: dict[int, float] = {}
-        self.stopping = threading.Event()
-
-    def _whole(self, number: int) -> set[str]:
-        return {str(path) for path in self.folders[number].rglob("snapshots/*.snapshot")}
-
-    def watch(self) -> None:
-        """Until stopped; looks every 10 ms."""
-        while not self.stopping.wait(0.01):
-            now = time.monotonic()
-            for number, folder in self.folders.items():
-                if number not in self.begun and any(folder.rglob("snapshots/*.part")):
-                    self.begun[number] = now
-                new = self._whole(number) - self.old[number]
-                if new and number not in self.made_s:
-                    self.made_s[number] = now - self.begun.get(number, now)
-                    self.sizes_mb[number] = Path(next(iter(new))).stat().st_size / 1e6
-
-    @property
-    def is_complete(self) -> bool:
-        return set(self.made_s) == set(NODES)
+async def founded(folder: Path, state: State) -> None:
+    """A store whose log begins behind a snapshot of that state."""
+    store, _ = open_store(folder)
+    spool, whole = await store.spool(), b"".join(slices(state, Requests()))
+    await spool.append(whole)
+    meta = SnapshotMeta(AT.index, 1, AT.configuration, 1, 0, AT.time_utc, crc32c(whole), len(whole))
+    data = await spool.finish(meta)
+    await store.write([Batch(1, hard_state=HardState(0, 1), snapshot=meta, snapshot_data=data, discard_log=True)])
+    await store.close()
 
 
-@contextmanager
-def watched(net: Testnet) -> Iterator[SnapshotFiles]:
-    files = SnapshotFiles(net)
-    thread = threading.Thread(target=files.watch, name="snapshot-files", daemon=True)
-    thread.start()
-    try:
-        yield files
-    finally:
-        files.stopping.set()
-        thread.join(timeout=5.0)
-
-
-@contextmanager
-def three_of_four() -> Iterator[Testnet]:
-    """Four hosts, a cluster on three of them."""
-    with (
-        reserved_instance() as instance,
-        Testnet.up(JOINS, instance=instance, daemons=False, with_images=(), one_engine=True) as net,
-    ):
-        net.new_token()
-        peers = ",".join(net.address(number) for number in NODES)
-        for number in NODES:
-            net.start_daemon(number, ["--token-file", str(net.layout.token), "--peers", peers], wait=False)
-        for number in NODES:
-            net.wait_for_daemon(number)
-        wait_until(lambda: _leader(net) is not None, timeout_s=60.0, what="a leader", interval_s=0.1)
-        yield net
-
-
-def _leader(net: Testnet) -> int | None:
-    try:
-        with NodeApi(net, NODES[0]) as node:
-            return leader_of(node.nodes())
-    except OSError:
-        return None
-
-
-def _wait_caught_up(net: Testnet, number: int, index: int) -> None:
-    what = f"h{number} to have entry {index}"
-    wait_until(lambda: applied_index(net, number) >= index, timeout_s=WAIT_S_MAX, what=what, interval_s=0.02)
-
-
-def _load(net: Testnet, found: _Found) -> None:
-    batches = [batch_of(BATCH) for _ in range(TASKS // BATCH)]
-    count = len(batches)
-    found.loaded.add(send_all([BatchAsker(net.daemon_socket(NODES[0]), batches)], count))
-
-
-def _snapshot(net: Testnet, found: _Found) -> None:
-    """Small entries until every node has made a snapshot."""
-    with watched(net) as files:
-        give_up = time.monotonic() + WAIT_S_MAX
-        while not files.is_complete and time.monotonic() < give_up:
-            paths = [net.daemon_socket(number) for number in NODES]
-            apply_load([SubmitAsker(paths[number % len(paths)]) for number in range(64)], lasts_s=TO_SNAPSHOT_S)
-    for number in NODES:
-        if number in files.made_s:
-            found.made.add(files.made_s[number])
-            found.size.add(files.sizes_mb[number])
-        else:
-            found.made.discard("no snapshot was made")
-        found.making_lag.add(worst_lag_ms(net, number))
-        found.memory.add(memory_mb_max(net, number))
-
-
-def _join(net: Testnet, found: _Found) -> None:
-    leader = _leader(net)
-    assert leader is not None, "settled"
-    index = applied_index(net, leader)
-    began = time.monotonic()
-    net.start_daemon(JOINS, ["--token-file", str(net.layout.token), "--peers", net.address(NODES[0])], wait=False)
-    _wait_caught_up(net, JOINS, index)
-    found.joined.add(time.monotonic() - began)
-    found.joining_lag.add(worst_lag_ms(net, JOINS))
-    found.leader_lag.add(worst_lag_ms(net, leader))
-    found.joined_memory.add(memory_mb_max(net, JOINS))
-
-
-def _restart(net: Testnet, found: _Found) -> None:
-    leader = _leader(net)
-    number = next(each for each in NODES if each != leader)
-    net.stop_daemon(number)
-    assert leader is not None, "settled"
-    index = applied_index(net, leader)
-    began = time.monotonic()
-    net.restart_daemon(number, wait=False)
-    _wait_caught_up(net, number, index)
-    found.restarted.add(time.monotonic() - began)
-    found.restarted_memory.add(memory_mb_max(net, number))
-
-
-def measure(runs: int) -> Section:
-    found = _Found()
-    steps = Steps()
-    for turn in range(runs):
-        measured_steps(TASKS, steps)
-        with three_of_four() as net:
-            for step in (_load, _snapshot, _join, _restart):
-                step(net, found)
-                print(f"round {turn + 1} of {runs}: {step.__name__.strip('_')} is done", flush=True)
-    return Section(
-        title=f"Snapshot, install and restart with {TASKS:,} tasks",
-        how=(
-            f"Three daemons on emulated hosts that share one engine. {TASKS:,} tasks that fit no node are submitted by batch, "
-            "then single ones by 64 clients until every node has made a snapshot. A fourth daemon joins and gets the snapshot "
-            "and what follows it; then a follower is stopped and started again. A catalog is whole when the node names the index "
-            "that the leader had at the start. Lateness is the loop's worst within a minute, as each daemon counts it, and so "
-            "has the machine's part in it; steps are of this process alone, in processor time."
-        ),
-        figures=[
-            *steps.figures, found.loaded, found.made, found.size, found.making_lag, found.joined, found.joining_lag,
-            found.leader_lag, found.joined_memory, found.restarted, found.restarted_memory, found.memory,
-        ],
-        aims=[
-            Aim("the longest step of a snapshot's making", steps.encode.percentile(1), STEP_MS_MAX, "ms"),
-            Aim("the longest step of its restoring", steps.restore.percentile(1), STEP_MS_MAX, "ms"),
-        ],
+@asynccontextmanager
+async def replica(folder: Path, name: NodeId, wire: Wire, learners: tuple[Voter, ...]) -> AsyncIterator[tuple[Replica, Catalog]]:
+    """One that runs, with its catalog."""
+    store, stored = await trio.to_thread.run_sync(open_store, folder)  # the daemon does it before it has a loop
+    catalog = Catalog()
+    made = Replica(
+        me=Voter(name, stored.store_generation), recovery_generation=0, config=CONFIG, rng=random.Random(name), stored=stored,
+        store=store, catalog=catalog, peers=wire.end(name), clock=SystemClock(), learners=lambda: learners,
     )  # fmt: skip
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(made.run)
+            yield made, catalog
+            nursery.cancel_scope.cancel()
+    finally:
+        wire.ends.pop(name, None)
+        await store.close()
+
+
+class Findings:
+    """One phase after the other, each with its time, its longest step and the memory it had at most."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, Figures] = {}
+        self.steps = Steps()
+        self._began = 0.0
+
+    def begin(self) -> None:
+        gc.collect()
+        gc.freeze()  # as the daemon does when it is up
+        Path("/proc/self/clear_refs").write_text("5")
+        self.steps.reset()
+        self._began = time.perf_counter()
+
+    def end(self, phase: str) -> None:
+        took_s = time.perf_counter() - self._began
+        self.add(f"{phase}: time", "s", took_s)
+        self.add(f"{phase}: longest step, processor", "ms", self.steps.cpu_ms)
+        self.add(f"{phase}: longest step, by the clock", "ms", self.steps.wall_ms)
+        self.add(f"{phase}: memory at most", "MiB", memory_mib("VmHWM"))
+
+    def add(self, name: str, unit: str, value: float) -> None:
+        self.figures.setdefault(name, Figures(name, unit)).add(value)
+
+
+def memory_mib(which: str) -> float:
+    """This process's, from /proc: VmRSS now, VmHWM at most since it was cleared."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(which)) / 1024
+
+
+async def submits(leader: Replica, state_ids: list[TaskId], done: Callable[[], bool]) -> int:
+    """One change of a task after the other until `done`. Returns how many were applied."""
+    count = 0
+    while not done():
+        command = SetReason(state_ids[count % len(state_ids)], f"reason {count}")
+        result: Applied = await leader.submit(command, request_id=RequestId(f"{leader.last_index}"), timeout_s=30.0)
+        assert result.outcome is None, result
+        count += 1
+    return count
+
+
+async def make_one(leader: Replica, ids: list[TaskId], found: Findings) -> None:
+    """Submits until one is due, and then while it is made."""
+    await submits(leader, ids, lambda: leader.is_making_snapshot)
+    found.begin()
+    began = time.perf_counter()
+    count = await submits(leader, ids, lambda: not leader.is_making_snapshot)
+    found.end("snapshot")
+    found.add("snapshot: submits applied meanwhile, one client", "/s", count / (time.perf_counter() - began))
+
+
+async def measure_once(folder: Path, state: State, found: Findings) -> None:
+    """Start, snapshot, install, in that order."""
+    await founded(folder / "leader", state)
+    ids = list(state.tasks)
+    wire = Wire()
+    learners = (Voter(LEADER, 1), Voter(FOLLOWER, 1))
+    trio.lowlevel.add_instrument(found.steps)
+    found.begin()
+    async with replica(folder / "leader", LEADER, wire, learners) as (leader, catalog):
+        while not leader.may_act:
+            await trio.sleep(0.01)
+        found.end("restart")
+        await make_one(leader, ids, found)
+        await install(folder / "follower", leader, catalog, wire, found, learners)
+    trio.lowlevel.remove_instrument(found.steps)
+
+
+async def install(
+    folder: Path, leader: Replica, leading: Catalog, wire: Wire, found: Findings, learners: tuple[Voter, ...]
+) -> None:
+    """A follower with an empty store, until it has what the leader has."""
+    found.begin()
+    async with replica(folder, FOLLOWER, wire, learners) as (follower, catalog):
+        await follower.wait_applied(leader.applied_index)
+        found.end("install")
+        assert len(catalog.tasks) == len(leading.tasks)
+
+
+def measure(runs: int, *, tasks: int = TASKS) -> Section:
+    """Everything, so many times, in this process."""
+    state, found = large_catalog(tasks, random.Random(1)), Findings()
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory(prefix="snapshots-") as name:
+            trio.run(measure_once, Path(name), state, found)
+    size_mib = sum(map(len, slices(state, Requests()))) / 2**20
+    longest = [each for name, each in sorted(found.figures.items()) if "processor" in name]
+    return Section(
+        f"Snapshots of a catalog of {tasks:,} tasks",
+        f"{tasks:,} tasks on {NODES} nodes, each with its assignment, {size_mib:.0f} MiB as a snapshot. **Restart**: from "
+        "opening the store to a leader that has applied everything, its only voter. **Snapshot**: from the entry that "
+        "makes it due to where the log begins behind it, durable, while one client changes tasks. **Install**: an empty "
+        "follower in the same process, from its start until it has applied what the leader has. A step is what one task "
+        "of the loop does between two pauses. Both replicas and the bench's own copy of the catalog are in the memory "
+        "counted.",
+        figures=list(found.figures.values()),
+        aims=[Aim(each.name, each.percentile(1.0), STEP_MS_MAX, "ms") for each in longest],
+    )
+
+
+if __name__ == "__main__":
+    print(measure(1, tasks=int(sys.argv[1]) if len(sys.argv) > 1 else TASKS).markdown())
