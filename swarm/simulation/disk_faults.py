@@ -33,6 +33,16 @@ class DiskFaults:
         self._cluster.world.trace(host.name, "the next write will fail")
         host.disk.failing = True
 
+    def full(self, host: Host) -> None:
+        """Others fill the disk, and for up to 15 s what is written comes out of the reserve."""
+        self._cluster.world.trace(host.name, "DISK FULL")
+        host.disk.full = True
+
+        def empty() -> None:
+            host.disk.full = False
+
+        self._cluster.world.after(15.0 * self._rng.random(), empty)
+
     def rot(self, host: Host) -> None:
         """The store is damaged under a daemon that ends just then; its next start finds that."""
         if host.disk.is_damaged or not self._may_be_lost(host):

@@ -62,6 +62,7 @@ class Faults:
             "split": self._split,
             "rot": disks.rot,
             "no_sync": disks.no_sync,
+            "full": disks.full,  # only when asked for, so that the seeds of everybody tell their old stories
             "set_back": disks.set_back,
             "ambush": intrigues.ambush,
             "hand_over": intrigues.hand_over,
@@ -258,7 +259,7 @@ class Faults:
             host.stumble = 0.0
             host.ambush = None
             host.disk.slow = 0.0
-            host.disk.failing = False
+            host.disk.failing = host.disk.full = False
             host.disk.free()
             host.restore_power()
             habits = host.engine.habits

@@ -131,7 +131,7 @@ class Checkers(Watch):
             progress
             for progress in leadership.replication.followers.values()
             if progress.node_id not in ids and progress.caught_up and daemon.now() - progress.last_contact <= 1.0
-            and progress.disk_age_s <= 3.0
+            and progress.disk_age_s <= 3.0 and not progress.disk_full
         ]
         for progress in sorted(there, key=lambda each: (-each.match, each.node_id))[:2]:
             disk = daemon.scene.by_id[progress.node_id].disk

@@ -51,6 +51,13 @@ def test_accidents_in_the_worst_order_break_nothing(plot: str, hosts: int) -> No
         run_seed(seed, hosts=hosts, kinds=(plot,), every_s=1.0, append_entries_max=1)
 
 
+@pytest.mark.parametrize("hosts", [2, 3])
+@pytest.mark.timeout(300)
+def test_full_disks_break_nothing(hosts: int) -> None:
+    for seed in range(1, 4):
+        run_seed(seed, hosts=hosts, kinds=("full", "power", "crown", "cut", "daemon"), seconds=15.0)
+
+
 @pytest.mark.parametrize(("seed", "options"), kept_seeds())
 def test_what_a_seed_once_found_stays_found(seed: int, options: dict[str, Any]) -> None:
     run_seed(seed, **options)
