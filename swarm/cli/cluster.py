@@ -34,6 +34,7 @@ def print_status(found: dict[str, Any]) -> None:
             ("cluster", found["cluster_id"]),
             ("asked", f"{found['node']['name']} ({found['role']}, swarm {found['version']})"),
             ("leader", f"{leader['name']} (term {found['term']})" if leader else "none in reach"),
+            ("recovery", found["recovery"] or ""),
             ("quorum", "yes" if found["quorum"] else "NO"),
             ("failures", found["tolerance"]),
             ("voters", found["voters"]),
