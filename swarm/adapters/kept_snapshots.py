@@ -57,7 +57,7 @@ class KeptSnapshots:
         self.folder = data_folder / FOLDER
         self._told: set[str] = set()
 
-    def save(self, header: KeptHeader, data: bytes) -> Kept:
+    def save(self, header: KeptHeader, data: bytes | bytearray) -> Kept:
         """Keep one; one of the same kind and index is replaced. Durable when it returns. Raises OSError, having kept nothing."""
         assert len(data) == header.meta.length, "the header describes the snapshot"
         path = self.folder / f"{header.kind}-{header.meta.index:020d}{SUFFIX}"
@@ -119,7 +119,7 @@ class KeptSnapshots:
             LOG.warning("ignores the kept snapshot %s: %s", path, problem)
 
 
-def write_whole(path: Path, *parts: bytes) -> None:
+def write_whole(path: Path, *parts: bytes | bytearray) -> None:
     """Write a file for its owner only: beside, synced, renamed, folder synced. Raises OSError, with nothing left beside."""
     beside = path.with_name(path.name + ".new")
     try:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from swarm.api.calls import Api, freshen, json_answer
+from swarm.api.streamed import Streamed
 from swarm.model.generation import number_of
 from swarm.schema.shapes import Shape
 from swarm.wire.kept import KeptHeader, pack_head
+
+PIECE_BYTES = 256 * 1024
 
 
 async def get_backup(api: Api, request: Request) -> Response:
@@ -17,7 +22,13 @@ async def get_backup(api: Api, request: Request) -> Response:
     headers = await freshen(api, request)
     header, data = await api.face.make_backup()
     headers["swarm-index"] = str(header.meta.index)
-    return Response(pack_head(header) + data, 200, headers, media_type="application/octet-stream")
+    return Streamed(api, _pieces(pack_head(header), data), media_type="application/octet-stream", headers=headers)
+
+
+async def _pieces(head: bytes, data: bytearray) -> AsyncGenerator[bytes, None]:
+    yield head
+    for start in range(0, len(data), PIECE_BYTES):
+        yield bytes(data[start : start + PIECE_BYTES])
 
 
 async def list_backups(api: Api, request: Request) -> Response:

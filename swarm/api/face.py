@@ -239,7 +239,7 @@ class NodeFace(Protocol):
     async def new_secret(self, *, remove: NodeId, reason: str, request_id: RequestId) -> RotateSecret:
         """A fresh secret for the cluster as it is known here, to be submitted; `remove` is a node that goes with it, or empty."""
 
-    async def make_backup(self) -> tuple[KeptHeader, bytes]:
+    async def make_backup(self) -> tuple[KeptHeader, bytearray]:
         """The catalog of this moment, without secrets, API tokens and registry credentials. Takes O(state)."""
 
     async def kept_backups(self) -> Sequence[KeptRead]:

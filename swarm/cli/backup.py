@@ -23,7 +23,7 @@ from swarm.cli.asking import (
     stale_query,
     warn_if_stale,
 )
-from swarm.errors import Conflict, OperatorError
+from swarm.errors import BadMessage, Conflict, OperatorError, Unavailable
 from swarm.schema.node_config import DATA_DEFAULT
 
 INSIDE = "every task with its environment variables is in the file: keep it as you keep those; keys, secrets and tokens are not"
@@ -43,7 +43,10 @@ def save(file: str, force: bool, stale: bool, socket_path: str, address: str) ->
         raise Conflict(f"{file} is there already", hint="choose another name, or --force")
     with client(socket_path, address) as node:
         answer = node.get("/v1/backup", stale_query(stale))
-    header, _ = parse_untrusted(answer.content)
+    try:
+        header, _ = parse_untrusted(answer.content)
+    except BadMessage as problem:
+        raise Unavailable(f"the backup did not arrive whole: {problem}", hint="try again, or ask another node") from None
     try:
         write_whole(Path(file), answer.content)
     except OSError as error:

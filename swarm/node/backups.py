@@ -1,7 +1,8 @@
 """What this node keeps of its catalog for people: a snapshot a day, and the last state before its log is set aside.
 
-Snapshots are encoded in slices, with a turn of the loop between two; the disk is written in a thread. A day is one of wall time
-since the newest that is there, so restarts neither add to them nor put them off; a clock that was set back does not stop them.
+Snapshots are encoded in slices, with a turn of the loop between two, and never copied whole; the disk is written in a thread. A
+day is one of wall time since the newest that is there, so restarts neither add to them nor put them off; a clock that was set
+back does not stop them.
 
 Promise: keeping fails alone. A full disk costs that snapshot, is said, and is tried again; nothing else waits for it.
 """
@@ -81,7 +82,7 @@ class Backups:
                 return False
         return True
 
-    def _keep(self, header: KeptHeader, data: bytes) -> None:
+    def _keep(self, header: KeptHeader, data: bytearray) -> None:
         self._place.save(header, data)
         self._place.prune(header.kind, RETENTION[header.kind], header.taken_utc)
 
@@ -90,21 +91,22 @@ class Backups:
         read: Callable[[str], list[Kept]] = self._place.kept
         return await trio.to_thread.run_sync(read, kind)
 
-    async def make_backup(self) -> tuple[KeptHeader, bytes]:
+    async def make_backup(self) -> tuple[KeptHeader, bytearray]:
         """One to be carried away: without secrets, tokens and credentials."""
         return await self.make(BACKUP, self._catalog.backup_slices())
 
-    async def make(self, kind: str, slices: Iterator[bytes]) -> tuple[KeptHeader, bytes]:
+    async def make(self, kind: str, slices: Iterator[bytes]) -> tuple[KeptHeader, bytearray]:
         """A snapshot of this moment, with what it says of itself. `slices` are of this catalog, and not begun yet."""
         catalog, core = self._catalog, self._replica.core
-        parts = [next(slices)]  # the slices copy the tables here: what is read of the catalog now is of the same moment
+        data = bytearray(next(slices))  # the moment of the slices begins here: what is read of the catalog now is of it too
+        checksum = crc32c(bytes(data))
         index, utc, configuration = catalog.applied_index, catalog.time_utc, catalog.configuration
         term = core.term_at(index) or core.term
         counts = len(catalog.nodes), len(catalog.tasks)
         cluster_id = catalog.cluster_id
         for part in slices:
-            parts.append(part)
+            data += part
+            checksum = crc32c(part, checksum)
             await trio.lowlevel.checkpoint()
-        data = b"".join(parts)
-        meta = SnapshotMeta(index, term, configuration, index, self._generation, utc, crc32c(data), len(data))
+        meta = SnapshotMeta(index, term, configuration, index, self._generation, utc, checksum, len(data))
         return KeptHeader(kind, cluster_id, meta, self._clock.utc(), self._node_name, __version__, *counts), data

@@ -252,7 +252,7 @@ class Face:
             self._catalog.secrets, nodes, remove=remove, reason=reason, request_id=request_id
         )
 
-    async def make_backup(self) -> tuple[KeptHeader, bytes]:
+    async def make_backup(self) -> tuple[KeptHeader, bytearray]:
         return await self._backups.make_backup()
 
     async def kept_backups(self) -> Sequence[Kept]:
