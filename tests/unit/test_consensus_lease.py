@@ -12,7 +12,7 @@ from swarm.consensus.effects import Role, Send
 from swarm.consensus.lease import Promise
 from swarm.consensus.messages import Heartbeat, HeartbeatReply, PreVote, PreVoteReply, TimeoutNow, Vote, VoteReply
 from swarm.errors import Unavailable
-from swarm.model.entry import HardState
+from swarm.model.entry import HardState, Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.ports import Stored
 from tests.fakes.consensus_cluster import Cluster, core, founding, stored
@@ -201,3 +201,45 @@ def test_time_written_into_entries_never_goes_back() -> None:
     for utc in (100.0, 50.0, 101.0):
         node.propose("task.reason", 1, b"", RequestId(""), cluster.now, utc)
     assert [entry.time_utc for index in (3, 4, 5) if (entry := node.entry_at(index))] == [100.0, 100.0, 101.0]
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_during_a_change_the_lease_needs_a_majority_of_both_sets_and_stands_on_neither_alone(old: bool) -> None:
+    """S15: the lease quorum uses the configurations in force, from the append of the joint one on."""
+    cluster = Cluster("abc", "de")
+    cluster.run(3)
+    leader = cluster.leader()
+    node = cluster.nodes[leader]
+    silent = [name for name in ("abc" if old else "de") if name != leader]
+    target = tuple(Voter(name, 1) for name in sorted((leader, "d", "e")))
+    node.propose_configuration(target, cluster.local(leader), cluster.now)
+    assert node.configuration.outgoing
+    cluster.cuts |= {pair for name in silent for pair in ((name, leader), (leader, name))}
+    cluster.run(CONFIG.lease_s + 0.01)
+    assert node.configuration.outgoing and not node.lease_valid(cluster.local(leader))
+
+
+def test_a_restarted_voter_acknowledges_at_once_though_it_may_not_vote() -> None:
+    node = core("a", stored(founding("abc")))
+    node.on_message(B, Heartbeat(2, 0, 1, 3, 0, 0), 0.01)
+    assert [reply.round for reply in sent(effects(node, 0.01), HeartbeatReply)] == [3]
+    node.on_message(C, Vote(9, 0, 1, 5, 5), 0.02)
+    assert sent(effects(node, 0.02), VoteReply) == []
+
+
+def test_the_lease_is_given_up_before_timeout_now_leaves_and_no_later_answer_brings_it_back() -> None:
+    """S15: at the moment at which TimeoutNow is among the effects the lease is over, for good in that term."""
+    cluster = Cluster("abc")
+    cluster.run(3)
+    leader = cluster.leader()
+    node, now = cluster.nodes[leader], cluster.local(leader)
+    heir = NodeId(next(name for name in "abc" if name != leader))
+    assert node.lease_valid(now)
+    node.transfer_leadership(heir, now)
+    assert not node.lease_valid(now)
+    assert [type(effect.message) for effect in node.take_effects() if isinstance(effect, Send)].count(TimeoutNow) == 1
+    for number in range(200):
+        answer(node, number, now, source=heir)
+    assert not node.lease_valid(now) and not node.may_act(now)
+    with pytest.raises(Unavailable):
+        node.propose("task.reason", 1, b"", RequestId(""), now, 0.0)
