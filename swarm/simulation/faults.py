@@ -25,7 +25,7 @@ from swarm.simulation.plots import Plots
 KINDS = ("power", "blackout", "daemon", "freeze", "machine", "engine", "slow_engine", "disk", "cut", "pair", "one_way", "split",
          "crown", "forget")
 LATER_KINDS = ("rot", "no_sync", "set_back", "ambush", "hand_over", "voters", "ring", "burial")
-PLOTS = ("figure_8", "dead_king")
+PLOTS = ("figure_8", "dead_king", "lost_store", "coup")
 """Only when asked for: they break more than a run that is to show something else can bear."""
 
 
@@ -71,6 +71,8 @@ class Faults:
             "burial": self._burial,
             "figure_8": lambda _: self._plots.begin(self._plots.figure_8()),
             "dead_king": lambda _: self._plots.begin(self._plots.dead_king()),
+            "lost_store": lambda _: self._plots.begin(self._plots.lost_store()),
+            "coup": lambda _: self._plots.begin(self._plots.coup()),
         }
         chosen = kinds or tuple(self.rng.sample(KINDS, self.rng.randint(2, len(KINDS))))
         if later and not kinds:

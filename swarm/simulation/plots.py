@@ -8,11 +8,13 @@ Promise: nothing here changes a node's state. Power is cut and restored, paths a
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator
 from typing import cast
 
 from swarm.consensus.effects import Role
+from swarm.errors import OperatorError
 from swarm.model.command import SetNode
 from swarm.model.ids import RequestId, random_id
 from swarm.model.node import Availability, VerdictKind
@@ -118,6 +120,50 @@ class Plots:
                 host.daemon.freeze(0.9 + self._rng.random())
         yield lambda: self._leads_among([king]) is not None, ELECTION_S
         self._restore_power(*self._cluster.hosts)
+
+    def lost_store(self) -> Iterator[Step]:
+        """An entry is on two disks of three; one of them is damaged, and when that node has the first entry again the other one's
+        host is gone: the third, which never heard of the entry, and the one that lost it must not lead. Needs three voters."""
+        leader = self._cluster.leader()
+        voters = [] if leader is None else self._voters(leader)
+        if leader is None or len(voters) != 3 or any(host.daemon is None for host in voters):
+            return
+        named = {voter.node_id: voter.store_generation for voter in leader.replica.core.configuration.voters}
+        if any(named[host.node_id] != host.disk.store_generation for host in voters):
+            return
+        witness, third = self._rng.sample([host for host in voters if host is not leader.host], 2)
+        self._split([third], [host for host in self._cluster.hosts if host is not third])
+        old = leader.replica.core.last_index + 1
+        for _ in range(3):
+            self._submit(leader)
+        yield lambda: self._commits([leader.host], old), 1.0
+        witness.crash_daemon()
+        witness.disk.is_damaged = True
+        witness.start_daemon()
+        yield lambda: self._last_index(witness) >= 1, 2.0
+        self._lose_power(leader.host)
+        self._cluster.scene.network.heal()
+        yield lambda: self._leads_among([third, witness]) is not None, 4.0
+        self._restore_power(*self._cluster.hosts)
+
+    def coup(self) -> Iterator[Step]:
+        """A leader that is cut off from everybody would be the only voter from now on; the others elect another."""
+        leader = self._cluster.leader()
+        if leader is None or len(self._cluster.hosts) < 3:
+            return
+        others = [host for host in self._cluster.hosts if host is not leader.host]
+        self._split([leader.host], others)
+        core = leader.replica.core
+        me = tuple(voter for voter in core.configuration.voters if voter.node_id == leader.node_id)
+        utc = leader.host.clock.utc
+        leader.feed(leader.replica, self._try, lambda: core.propose_configuration(me, leader.now(), utc()))
+        yield lambda: self._leads_among(others) is not None, ELECTION_S
+        yield self._after(1.0)
+        self._cluster.scene.network.heal()
+
+    def _try(self, intent: Callable[[], object]) -> None:
+        with contextlib.suppress(OperatorError):
+            intent()
 
     # ---- what is looked at
 

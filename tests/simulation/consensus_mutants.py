@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from swarm.catalog.requests import Requests
-from swarm.consensus import follower, leader
+from swarm.consensus import follower, leader, quorum
 from swarm.consensus.core import Consensus
 from swarm.consensus.election import Election
 from swarm.consensus.leader import Leadership
 from swarm.consensus.lease import Promise
 from swarm.consensus.log import Log
 from swarm.consensus.messages import TimeoutNow
+from swarm.consensus.progress import Progress
 from swarm.consensus.quorum import quorum_value
+from swarm.consensus.replication import Replication
 from swarm.consensus.state import State
-from swarm.model.entry import Configuration
+from swarm.model.entry import Configuration, Voter
 from swarm.model.ids import NodeId
 from swarm.simulation.disk import Disk
 from swarm.simulation.submit import Forwarding
@@ -23,6 +25,10 @@ from tests.simulation.mutants import WHERE_TO_LOOK, mutant, patched
 
 WHERE_TO_LOOK.update(
     {
+        "joint_counts_the_new_set_only": {"hosts": 5, "kinds": ("coup",), "every_s": 1.0},
+        "lease_in_the_new_set_only": {"hosts": 5, "kinds": ("coup",), "every_s": 1.0},
+        "store_generation_ignored": {"hosts": 3, "kinds": ("lost_store",), "every_s": 1.0, "append_entries_max": 1},
+        "a_damaged_store_keeps_its_name": {"hosts": 3, "kinds": ("lost_store",), "every_s": 1.0, "append_entries_max": 1},
         "a_learner_counts": {"hosts": 5, "kinds": ("crown", "split"), "every_s": 1.0},
         "a_hand_over_keeps_the_lease": {"hosts": 3, "kinds": ("hand_over",), "every_s": 1.0},
         "a_promise_is_waived_for_anybody": {"hosts": 3, "kinds": ("hand_over", "forget"), "every_s": 1.0},
@@ -217,4 +223,62 @@ def a_request_id_is_enough() -> Iterator[None]:
         return None if record is None else (record.value, record.rejected)
 
     with patched(Requests, "earlier", earlier):
+        yield
+
+
+@mutant
+def joint_counts_the_new_set_only() -> Iterator[None]:
+    """During a joint change the set that goes is not asked any more."""
+    with patched(quorum, "voter_sets", lambda configuration: (configuration.voters,)):
+        yield
+
+
+@mutant
+def lease_in_the_new_set_only() -> Iterator[None]:
+    """During a joint change the lease needs a majority of the new set alone."""
+
+    def lease_from(self: Leadership) -> float:
+        return quorum_value(Configuration(self._state.log.configuration.voters), self._answered_at)
+
+    with patched(Leadership, "lease_from", lease_from):
+        yield
+
+
+@mutant
+def store_generation_ignored() -> Iterator[None]:
+    """Votes and acknowledgements of a node count, whatever became of the store that they were made with."""
+
+    def hear(self: Progress, generation: int, last_index: int, now: float) -> bool:
+        self.last_contact = now
+        return True
+
+    def match_of(self: Replication, voter: Voter) -> int:
+        if voter.node_id == self._state.node_id:
+            return self._state.writes.durable_index
+        progress = self.followers.get(NodeId(voter.node_id))
+        return progress.match if progress else 0
+
+    def is_granted(self: Election) -> bool:
+        return quorum.has_quorum(self._state.log.configuration, lambda voter: voter.node_id in self._granted)
+
+    def is_voter(configuration: Configuration, voter: Voter) -> bool:
+        return voter.node_id in {each.node_id for each in quorum.voters_of(configuration)}
+
+    with (
+        patched(Progress, "hear", hear), patched(Replication, "match_of", match_of), patched(Election, "_is_granted", is_granted),
+        patched(leader, "is_voter", is_voter),
+    ):
+        yield
+
+
+@mutant
+def a_damaged_store_keeps_its_name() -> Iterator[None]:
+    """A store that was set aside is followed by an empty one under the same generation."""
+    wipe = Disk.wipe
+
+    def quietly(self: Disk) -> None:
+        wipe(self)
+        self.store_generation -= 1
+
+    with patched(Disk, "wipe", quietly):
         yield

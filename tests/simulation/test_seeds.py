@@ -44,7 +44,7 @@ def test_a_cluster_keeps_its_promises_and_recovers(first: int) -> None:
             raise
 
 
-@pytest.mark.parametrize(("plot", "hosts"), [("figure_8", 7), ("dead_king", 3)])
+@pytest.mark.parametrize(("plot", "hosts"), [("figure_8", 7), ("dead_king", 3), ("lost_store", 3), ("coup", 5)])
 @pytest.mark.timeout(300)
 def test_accidents_in_the_worst_order_break_nothing(plot: str, hosts: int) -> None:
     for seed in range(1, 1 + PLOTTED):
