@@ -19,7 +19,7 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from swarm.api.calls import SUBMIT_S_MAX, Api, error_content, freshen, json_answer, read_body
+from swarm.api.calls import SUBMIT_S_MAX, Api, error_content, freshen, in_slices, joined, json_answer, read_body
 from swarm.api.lookup import current_assignment
 from swarm.api.tasks import default_name, request_id_of, task_id_of, with_registry_auth
 from swarm.errors import Conflict, OperatorError, Overloaded, Unavailable, UnknownOutcome, UsageError
@@ -31,10 +31,10 @@ from swarm.schema.request import check_fields, read_object_untrusted
 from swarm.schema.shapes import Shape, task_phase, task_reason
 from swarm.wire.codec import encode
 
-ITEMS_MAX = 10_000
-BODY_BYTES_MAX = 8 * 1024 * 1024
+ITEMS_MAX = 5_000
+BODY_BYTES_MAX = 4 * 1024 * 1024
 BATCHES_MAX = 2
-"""Batches one node takes at once: each may hold some 50 MiB while it is worked on."""
+"""Batches one node takes at once: each may hold some 30 MiB while it is worked on."""
 PART_ITEMS_MAX = 64
 """Applying one entry is one step of the loop, and must take less than 5 ms: a task takes some 40 us."""
 PART_BYTES_MAX = 40 * 1024
@@ -42,7 +42,7 @@ PART_BYTES_MAX = 40 * 1024
 AUTH_BYTES = 4 * 1024
 """Counted for sealed credentials, whose real size depends on the members of the moment."""
 PARTS_AT_ONCE = 16
-SLICE_S = 0.003
+PHASES_MAX = 100_000
 BAD_SHOWN_MAX = 10
 
 
@@ -81,13 +81,12 @@ async def submit_batch(api: Api, request: Request) -> Response:
         request_id = request_id_of(request)
         items = await read_items(await read_body(request, bytes_max=BODY_BYTES_MAX), request_id)
         await seal_credentials(api, items)
-        parts = list(parts_of(items))
         limiter = trio.CapacityLimiter(PARTS_AT_ONCE)
         async with trio.open_nursery() as nursery:
-            for number, part in enumerate(parts):
+            for number, part in enumerate(parts_of(items)):
                 await limiter.acquire_on_behalf_of(number)
                 nursery.start_soon(_carry_out, api, part, RequestId(f"{request_id}/{number}"), limiter, number)
-        return batch_answer(items)
+        return await batch_answer(items)
     finally:
         api.batches -= 1
 
@@ -103,8 +102,9 @@ async def read_items(body: bytes, request_id: RequestId) -> list[Item]:
     items: list[Item] = []
     bad: list[OperatorError] = []
     names: dict[str, int] = {}
-    until = trio.current_time() + SLICE_S
-    for number, raw in enumerate(raws):
+    number = -1
+    async for raw in in_slices(raws):
+        number += 1
         try:
             item = read_item(bytes(raw), number, request_id)
             first = names.setdefault(item.submit.spec.name, number)
@@ -113,9 +113,6 @@ async def read_items(body: bytes, request_id: RequestId) -> list[Item]:
             items.append(item)
         except OperatorError as error:
             bad.append(explain_at(error, f"task {number}"))
-        if trio.current_time() >= until:
-            await trio.lowlevel.checkpoint()
-            until = trio.current_time() + SLICE_S
     if bad:
         more = [error.message for error in bad[1:BAD_SHOWN_MAX]]
         cause = "; ".join(text for text in (bad[0].cause, *more) if text)
@@ -202,12 +199,13 @@ def settle_failed(api: Api, part: Sequence[Item], error: OperatorError) -> None:
             item.error = error_content(error)
 
 
-def batch_answer(items: Sequence[Item]) -> Response:
+async def batch_answer(items: Sequence[Item]) -> Response:
     """200 when each is decided. Otherwise the first failure's status, or 504 when some were taken; rows all the same."""
     counts: dict[str, int] = {}
     for item in items:
         counts[item.outcome] = counts.get(item.outcome, 0) + 1
-    content: Shape = {"counts": counts, "tasks": [item.row() for item in items]}
+    rows = joined([msgspec.json.encode(item.row()) async for item in in_slices(items)])
+    content: Shape = {"counts": counts, "tasks": msgspec.Raw(rows)}
     decided = sum(counts.get(outcome, 0) for outcome in ("submitted", "repeated", "refused"))
     if decided == len(items):
         return json_answer(content)
@@ -232,7 +230,7 @@ async def get_phases(api: Api, request: Request) -> Response:
     counts: dict[str, int] = {}
     examples: dict[str, list[Shape]] = {}
     catalog = api.face.catalog
-    for task_id in wanted[:ITEMS_MAX]:
+    async for task_id in in_slices(wanted[:PHASES_MAX]):
         task = catalog.tasks.get(TaskId(task_id))
         assignment = current_assignment(catalog, task) if task is not None else None
         phase = task_phase(task, assignment) if task is not None else "gone"

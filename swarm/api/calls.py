@@ -12,10 +12,10 @@ import hmac
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import trio
@@ -36,6 +36,9 @@ SUBMIT_S_MAX = 20.0
 """Below `REQUEST_S_MAX`, so that the node's own answer about the outcome comes before the time limit's."""
 FRESHEN_S_MAX = 1.0
 RETRY_AFTER_S = "1"
+SLICE_S = 0.003
+"""No step of the loop may take more than 5 ms."""
+ItemT = TypeVar("ItemT")
 WRITES_MAX = 128
 """Requests that change something, answered at once: each may hold a body of `BODY_BYTES_MAX`. One more is refused, not queued."""
 LOCAL = "swarm.local"
@@ -177,6 +180,21 @@ async def read_json(request: Request) -> dict[str, Any]:
 def json_answer(content: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON, encoded by msgspec; infinities must not reach it."""
     return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
+
+
+async def in_slices(items: Iterable[ItemT]) -> AsyncGenerator[ItemT, None]:
+    """The same items, with a pause for everybody else after every `SLICE_S` of work on them."""
+    until = trio.current_time() + SLICE_S
+    for item in items:
+        yield item
+        if trio.current_time() >= until:
+            await trio.lowlevel.checkpoint()
+            until = trio.current_time() + SLICE_S
+
+
+def joined(rows: Iterable[bytes]) -> bytes:
+    """A JSON list of encoded values."""
+    return b"[" + b",".join(rows) + b"]"
 
 
 def error_content(error: OperatorError) -> dict[str, Any]:

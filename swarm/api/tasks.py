@@ -17,7 +17,7 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, json_answer, read_body, read_json
+from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, in_slices, joined, json_answer, read_body, read_json
 from swarm.api.face import LogChunk
 from swarm.api.lookup import current_assignment, find_task
 from swarm.api.queue import find_queued, keep, queued_row, waiting_rows
@@ -73,12 +73,17 @@ async def list_tasks(api: Api, request: Request) -> Response:
     """GET /v1/tasks: all, oldest first. One that is being removed is there, and keeps its name, until its container is gone."""
     headers = await freshen(api, request)
     tasks = sorted(api.face.catalog.tasks.values(), key=lambda task: (task.created_index, task.id))
-    rows, explained = [], 0
-    for task in tasks:
-        waits = not task.ended
-        rows.append(shape_of(api, task, explain=waits and explained < EXPLAINED_MAX))
-        explained += rows[-1]["phase"] == PENDING
-    return json_answer([*rows, *waiting_rows(api)], headers=headers)
+    rows: list[bytes] = []
+    explained = 0
+    async for listed in in_slices(tasks):
+        task = api.face.catalog.tasks.get(listed.id)
+        if task is None:
+            continue  # forgotten since the list was begun
+        row = shape_of(api, task, explain=not task.ended and explained < EXPLAINED_MAX)
+        explained += row["phase"] == PENDING
+        rows.append(msgspec.json.encode(row))
+    rows += [msgspec.json.encode(row) for row in waiting_rows(api)]
+    return Response(joined(rows), 200, headers, media_type="application/json")
 
 
 async def submit_task(api: Api, request: Request) -> Response:

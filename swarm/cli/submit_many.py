@@ -18,7 +18,7 @@ from swarm.errors import Conflict, OperatorError, UsageError
 from swarm.schema.document import build_spec, explain_at
 
 BATCH_ITEMS = 2_000
-BATCH_BYTES = 6 * 1024 * 1024
+BATCH_BYTES = 3 * 1024 * 1024
 ID_CHARS_MAX = 56
 LOOK_S = 1.0
 SHOWN_MAX = 10
