@@ -57,6 +57,7 @@ WHERE_TO_LOOK: dict[str, dict[str, Any]] = {
     "lease_counted_from_the_answer": {"hosts": 3, "kinds": ("forget", "pair"), "every_s": 4.0, "reads": False},
     "sent_before_persisted": {"hosts": 3, "kinds": ("crown", "daemon"), "every_s": 1.0},
     "fence_dropped": {"hosts": 3, "kinds": ("cut", "power"), "every_s": 2.0},
+    "reservations_are_forgotten": {"reads": False, "later": False},
     "snapshot_forgets_requests": {"hosts": 3, "kinds": ("power",), "seconds": 60.0},
 }
 """What makes a mutant's accident likely; without an entry the seeds of everybody show it soon."""
