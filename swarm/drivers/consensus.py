@@ -75,11 +75,13 @@ class Replica:
         quorum_in_sight: Callable[[], bool] = lambda: False,
         held_back: Callable[[str, int, bytes], str] = lambda kind, version, payload: "",
         name_of: Callable[[NodeId], str] = str,
+        is_dead: Callable[[NodeId], bool] = lambda node_id: False,
     ) -> None:
         """`held_back` says why a packed command may not be written yet (members that do not know its kind). `learners` gives
         every admitted node (voters may be among them) from the catalog; it is asked after entries about nodes. `on_role`
         is told of every change of role, term or known leader. `quorum_in_sight`: whether so many voters are there, as far as
-        gossip sees, that a leader may soon be elected. `name_of` gives a node's name for people."""
+        gossip sees, that a leader may soon be elected. `name_of` gives a node's name for people. `is_dead`: in gossip's eyes;
+        nothing is asked of such a node, since nobody could say what became of it."""
         self._clock = clock
         self._peers = peers
         self._learners = learners
@@ -94,7 +96,8 @@ class Replica:
         self.disk = ReplicaDisk(self._core, store, clock, self.now, self._wake_up)
         self._forwarding = Forwarding(
             self, peers, clock, quorum_in_sight,
-            others=lambda: [NodeId(each.node_id) for each in learners()], name_of=name_of, is_full=lambda: self.disk.room.full,
+            others=lambda: [NodeId(each.node_id) for each in learners()], name_of=name_of,
+            is_full=lambda: self.disk.room.full, is_dead=is_dead,
         )  # fmt: skip
         self._inbox: deque[tuple[NodeId, Message]] = deque()
         self._wake = trio.Event()

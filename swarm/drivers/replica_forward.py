@@ -101,13 +101,16 @@ class Forwarding:
         others: Callable[[], Iterable[NodeId]] = tuple,
         name_of: Callable[[NodeId], str] = str,
         is_full: Callable[[], bool] = lambda: False,
+        is_dead: Callable[[NodeId], bool] = lambda node_id: False,
     ) -> None:
         """`others` are the nodes that may carry a request to the leader; `name_of` gives a node's name for people. `is_full`:
-        this node gets no entries for want of room, so that its catalog cannot show what came of a request."""
+        this node gets no entries for want of room, so that its catalog cannot show what came of a request. `is_dead`: nothing
+        is asked of such a node, whatever stands of a connection to it: the outcome would be unknown."""
         self._quorum_in_sight = quorum_in_sight
         self._name_of = name_of
         self._is_full = is_full
-        self._relay = Relay(peers, self._submit_for_another, others)
+        self._is_dead = is_dead
+        self._relay = Relay(peers, self._submit_for_another, lambda: [each for each in others() if not is_dead(each)])
         self._replica = replica
         self._peers = peers
         self._clock = clock
@@ -174,7 +177,7 @@ class Forwarding:
         if self._is_full():
             return True
         silent = tried and self._peers.silent_s(leader_id) > SILENT_S
-        return silent or not self._peers.connected(leader_id)
+        return silent or self._is_dead(leader_id) or not self._peers.connected(leader_id)
 
     async def _through_another(self, call: ProposeCall, deadline: float) -> Applied:
         relayed = RelayCall(call.kind, call.version, call.payload, call.request_id)

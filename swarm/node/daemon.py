@@ -177,7 +177,7 @@ class Daemon:
             learners=lambda: tuple(Voter(n.id, n.store_generation) for n in self.admitted.nodes().values()),
             on_role=self.on_role,
             quorum_in_sight=self.quorum_in_sight,
-            held_back=self.admitted.held_back, name_of=self.name_of,
+            held_back=self.admitted.held_back, name_of=self.name_of, is_dead=self.is_dead,
         )
 
     def make_gossip(self) -> Gossip:
@@ -257,9 +257,13 @@ class Daemon:
     def quorum_in_sight(self) -> bool:
         """Whether a majority of the voters is alive in gossip's eyes."""
         members = self.gossip.members()
-        voters = [NodeId(voter.node_id) for voter in self.replica.configuration.voters]
-        alive = [each for each in voters if each in members and members[each].status is MemberStatus.ALIVE]
-        return len(alive) * 2 > len(voters)
+        voters = [members.get(NodeId(voter.node_id)) for voter in self.replica.configuration.voters]
+        return 2 * sum(voter is not None and voter.status is MemberStatus.ALIVE for voter in voters) > len(voters)
+
+    def is_dead(self, node_id: NodeId) -> bool:
+        """In gossip's eyes."""
+        member = self.gossip.members().get(node_id)
+        return member is not None and member.status is MemberStatus.DEAD
 
     def request_id(self) -> RequestId:
         """A fresh one."""

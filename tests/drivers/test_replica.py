@@ -93,6 +93,8 @@ class World:
         self.replicas: dict[NodeId, Replica] = {}
         self.scopes: dict[NodeId, trio.CancelScope] = {}
         self.quorum_in_sight = False
+        self.dead = set[NodeId]()
+        """In gossip's eyes."""
 
     async def found(self, name: NodeId) -> None:
         payload = encode(Found(ClusterId("c"), (), self.voters))
@@ -118,6 +120,7 @@ class World:
             learners=lambda: self.learners,
             quorum_in_sight=lambda: self.quorum_in_sight,
             name_of=lambda node_id: f"n-{node_id[:1]}",
+            is_dead=lambda node_id: node_id in self.dead,
         )
         self.scopes[name] = await self.nursery.start(self._run, name)
 
@@ -446,6 +449,20 @@ async def test_a_relay_that_does_not_reach_the_leader_either_is_the_last_hop(aut
         with pytest.raises(Unavailable) as refused:
             await one.submit(command("x"), request_id=RequestId("to-nobody"), timeout_s=0.3)
         assert not any(letter * 32 in f"{refused.value.message} {refused.value.cause} {refused.value.hint}" for letter in "abcd")
+
+
+@pytest.mark.parametrize(("known", "outcome"), [(True, Unavailable), (False, UnknownOutcome)])
+async def test_what_gossip_knows_to_be_dead_is_asked_nothing_though_its_connection_stands(
+    known: bool, outcome: type[Exception], autojump_clock: trio.testing.MockClock
+) -> None:
+    async with three_nodes() as world:
+        await world.leader()
+        one = (await world.others())[0]
+        lost = [node.node_id for node in world.replicas.values() if node is not one]
+        world.network.cuts |= {(name, one.node_id) for name in lost}
+        world.dead = set(lost) if known else set()
+        with pytest.raises(outcome):
+            await one.submit(command("x"), request_id=RequestId("r"), timeout_s=10)
 
 
 # ---- a full disk ----------------------------------------------------------------------------------------------------------

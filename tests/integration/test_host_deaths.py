@@ -57,6 +57,7 @@ def test_two_of_three_hosts_dead_leaves_containers_running_and_reads_stale_and_r
     cluster.kill(*victims)
     eventually(lambda: "no leader in reach" in said(cluster, survivor, "task", "ls"), "reads to be marked stale")
     assert cluster.tasks(survivor).keys() == set(placed.values()), "reads are served"
+    eventually(lambda: cluster.swarm(survivor, "status").returncode == 6, "the loss of the quorum to be seen")
     refused = cluster.refused(survivor, "task", "submit", "--name", "late", "--detach", *WORK)
     assert refused.returncode == 6
     assert any(f"h{victim}" in refused.stderr for victim in victims), f"it says who is missing: {refused.stderr}"

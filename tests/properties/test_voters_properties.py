@@ -80,6 +80,11 @@ class World:
             and self.now - self.silent_since.get(node_id, self.now) <= CONFIG.contact_s
         )
 
+    def is_of_use(self, voter: Voter) -> bool:
+        """In contact, and no node that has left: that one goes, however well it answers."""
+        node = self.nodes.get(NodeId(voter.node_id))
+        return self.in_contact(voter) and node is not None and node.availability is not Availability.LEFT
+
     def look(self) -> None:
         """One look of the leader; what it wants must keep every rule, and comes into force."""
         before = self.configuration.voters
@@ -97,11 +102,11 @@ class World:
         self.changes.append((self.now, self.configuration))
 
     def is_worth_it(self, before: tuple[Voter, ...], wanted: tuple[Voter, ...]) -> bool:
-        """Another size, fewer who cannot vote, or a strictly better spread: no change for nothing."""
+        """Another size, fewer who cannot or should not vote, or a strictly better spread: no change for nothing."""
         if len(before) != len(wanted):
             return True
-        gone = [voter for voter in before if not self.in_contact(voter)]
-        still_gone = [voter for voter in wanted if not self.in_contact(voter)]
+        gone = [voter for voter in before if not self.is_of_use(voter)]
+        still_gone = [voter for voter in wanted if not self.is_of_use(voter)]
         view = self.view()
         return len(still_gone) < len(gone) or crowding(view, wanted) < crowding(view, before)
 

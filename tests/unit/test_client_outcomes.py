@@ -19,13 +19,24 @@ REFUSAL = json.dumps({"error": "no leader", "cause": "", "hint": "", "code": "un
 Act = Callable[[socket.socket], None]
 
 
+def read_request(connection: socket.socket) -> None:
+    """All of it: closing a connection with something unread resets it, and the answer with it."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(int(line.split(b":")[1]) for line in head.lower().splitlines() if line.startswith(b"content-length"))
+    while len(body) < length:
+        body += connection.recv(65536)
+
+
 def hang_up(connection: socket.socket) -> None:
     """The request was read, and then the node died."""
-    connection.recv(65536)
+    read_request(connection)
 
 
 def refuse(connection: socket.socket) -> None:
-    connection.recv(65536)
+    read_request(connection)
     head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: {len(REFUSAL)}\r\nConnection: close\r\n\r\n"
     connection.sendall(head.encode() + REFUSAL)
 
