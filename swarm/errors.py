@@ -41,6 +41,13 @@ class UsageError(OperatorError):
     http_status = 400
 
 
+class TooLarge(UsageError):
+    """The request is over a limit. Nothing was done."""
+
+    code = "too_large"
+    http_status = 413
+
+
 class NotFound(OperatorError):
     """The named task, node or file does not exist, or the prefix names several. No state changed."""
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,9 @@ from swarm.wire.kept import HEAD_BYTES_MAX, KeptHeader, pack_head, parse_head_un
 LOG = logging.getLogger("swarm.node")
 FOLDER = "kept"
 SUFFIX = ".kept"
+BESIDE = ".new"
+LEFT_S = 3600.0
+"""What a crash left beside is older than this; a write takes seconds."""
 _NAME = re.compile(r"[a-z]+-[0-9]{1,20}\.kept\Z")
 _FILES_MAX = 10_000
 
@@ -63,6 +68,7 @@ class KeptSnapshots:
         path = self.folder / f"{header.kind}-{header.meta.index:020d}{SUFFIX}"
         assert _NAME.match(path.name), f"a kind is a word of small letters: {header.kind!r}"
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._remove_left()
         write_whole(path, pack_head(header), data)
         return Kept(path, header, path.stat().st_size)
 
@@ -113,6 +119,11 @@ class KeptSnapshots:
             return []
         return [self.folder / name for name in names if _NAME.match(name)][:_FILES_MAX]
 
+    def _remove_left(self) -> None:
+        for path in self.folder.glob(f".*{BESIDE}"):
+            if time.time() - path.stat().st_mtime > LEFT_S:
+                path.unlink(missing_ok=True)
+
     def _tell(self, path: Path, problem: Exception) -> None:
         if path.name not in self._told:
             self._told.add(path.name)
@@ -120,10 +131,11 @@ class KeptSnapshots:
 
 
 def write_whole(path: Path, *parts: bytes | bytearray) -> None:
-    """Write a file for its owner only: beside, synced, renamed, folder synced. Raises OSError, with nothing left beside."""
-    beside = path.with_name(path.name + ".new")
+    """Write a file for its owner only: beside, synced, renamed, folder synced. Raises OSError, with nothing left beside. The
+    folder may be anybody's: what is written to was not there before, under a name that nobody could have guessed."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=BESIDE, dir=path.parent)
+    beside = Path(name)
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as file:
             for part in parts:
                 file.write(part)

@@ -27,6 +27,7 @@ from swarm.catalog import Catalog
 from swarm.errors import BadMessage, NotFound, OperatorError, UnknownEntry, UsageError
 from swarm.model.archived import Archived, Base, Moment, Question
 from swarm.model.command import COMMANDS
+from swarm.model.entry import Entry
 from swarm.model.outcome import Event
 from swarm.schema.past import Tables, difference, history_row, node_row, task_row
 from swarm.wire.codec import decode_untrusted
@@ -183,7 +184,7 @@ class Past:
             if block.first_utc > utc:
                 following = block.first
                 break
-            entries = [r.entry for r in files.read_block(block)] if block.last_utc > utc else []
+            entries = self._entries_of(block) if block.last_utc > utc else []
             index = max([each.index for each in entries if each.time_utc <= utc], default=block.last)
         base = max((base.index for base in self._bases if base.time_utc <= utc), default=0)
         if following > index + 1 and base <= index and index:
@@ -192,6 +193,15 @@ class Past:
                 hint="ask another node",
             )  # fmt: skip
         return max(index, base)
+
+    def _entries_of(self, block: files.Block) -> list[Entry]:
+        """Raises `NotFound` when it is damaged, or pruned meanwhile."""
+        try:
+            return [each.entry for each in files.read_block(block)]
+        except (BadMessage, OSError) as error:
+            raise NotFound(
+                f"the entries {block.first} to {block.last} cannot be read on this node", cause=str(error), hint=self.hint()
+            ) from None
 
     def rebuild(self, index: int, catalog: Catalog | None = None) -> Catalog:
         """The catalog at an index: from `catalog` (as it was at an earlier one) on, where that is nearer. Raises `NotFound`."""

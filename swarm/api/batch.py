@@ -22,7 +22,7 @@ from starlette.responses import Response
 from swarm.api.calls import SUBMIT_S_MAX, Api, error_content, freshen, in_slices, joined, json_answer, read_body
 from swarm.api.lookup import current_assignment
 from swarm.api.tasks import default_name, request_id_of, task_id_of, with_registry_auth
-from swarm.errors import Conflict, OperatorError, Overloaded, Unavailable, UnknownOutcome, UsageError
+from swarm.errors import Conflict, DiskFull, OperatorError, Overloaded, Unavailable, UnknownOutcome, UsageError
 from swarm.model.command import Submit, SubmitMany
 from swarm.model.ids import RequestId, TaskId
 from swarm.model.outcome import Applied, refused_of_text
@@ -43,6 +43,7 @@ AUTH_BYTES = 4 * 1024
 """Counted for sealed credentials, whose real size depends on the members of the moment."""
 PARTS_AT_ONCE = 16
 PHASES_MAX = 100_000
+PHASES_BYTES_MAX = 4 * 1024 * 1024
 BAD_SHOWN_MAX = 10
 
 
@@ -211,7 +212,7 @@ async def batch_answer(items: Sequence[Item]) -> Response:
         return json_answer(content)
     first = next(item for item in items if item.outcome not in ("submitted", "repeated", "refused"))
     if len(counts) == 1 and first.outcome != UnknownOutcome.code:
-        status = Overloaded.http_status if first.outcome == Overloaded.code else Unavailable.http_status
+        status = {kind.code: kind.http_status for kind in (Overloaded, DiskFull)}.get(first.outcome, Unavailable.http_status)
         return json_answer(first.error | content, status=status, headers={"retry-after": "1"})
     unknown = UnknownOutcome(
         f"{len(items) - decided} of {len(items)} tasks are not known to be submitted", cause=str(first.error["error"]),
@@ -224,13 +225,15 @@ async def get_phases(api: Api, request: Request) -> Response:
     """POST /v1/tasks/phases {ids}: how many of these tasks are in each phase, and up to 20 that failed, wait or are gone."""
     headers = await freshen(api, request)
     try:
-        wanted = msgspec.json.decode(await read_body(request), type=_Wanted).ids
+        wanted = msgspec.json.decode(await read_body(request, bytes_max=PHASES_BYTES_MAX), type=_Wanted).ids
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise UsageError("cannot read the ids", cause=str(error), hint='send {"ids": [...]}') from None
+    if len(wanted) > PHASES_MAX:
+        raise UsageError(f"too many ids: {len(wanted)}", cause=f"at most {PHASES_MAX} are answered at once")
     counts: dict[str, int] = {}
     examples: dict[str, list[Shape]] = {}
     catalog = api.face.catalog
-    async for task_id in in_slices(wanted[:PHASES_MAX]):
+    async for task_id in in_slices(wanted):
         task = catalog.tasks.get(TaskId(task_id))
         assignment = current_assignment(catalog, task) if task is not None else None
         phase = task_phase(task, assignment) if task is not None else "gone"

@@ -24,7 +24,7 @@ from starlette.responses import Response
 
 from swarm.api.face import NodeFace
 from swarm.api.guard import ApiCounters, guard_request
-from swarm.errors import OperatorError, Overloaded, PeerError, Unauthorized, Unavailable, UnknownOutcome, UsageError
+from swarm.errors import OperatorError, Overloaded, PeerError, TooLarge, Unauthorized, Unavailable, UnknownOutcome, UsageError
 from swarm.schema.apitoken import parse_api_token
 from swarm.schema.request import read_object_untrusted
 
@@ -62,13 +62,6 @@ class Api:
 
 
 Handler = Callable[[Api, Request], Awaitable[Response]]
-
-
-class TooLarge(UsageError):
-    """The body is over the limit. Nothing was done."""
-
-    code = "too_large"
-    http_status = 413
 
 
 class Broken(OperatorError):

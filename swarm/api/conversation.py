@@ -3,14 +3,15 @@
 An answer leaves in one piece with its head unless it is streamed, and no task, channel or timer is made for a request: that
 halves what a request costs (docs/decisions/0017-http.md). Time limits and silence are the server's to bound (`server.py`).
 
-Promises kept here: an answer that was begun is never cut by a cancellation inside the application, only by the connection's end;
-what the other side sends beyond a bound ends the connection; odd bytes are told 400 and nothing else happens.
+Promises kept here: each request, and each `EVENTS_AT_ONCE` pieces of one, wait for a turn, so that whoever sends many small ones
+holds nobody else up; after a piece of an answer that was cut off nothing follows; what the other side sends beyond a bound ends
+the connection; odd bytes are told 400 and nothing else happens.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote
@@ -23,20 +24,32 @@ HEAD_BYTES_MAX = 16 * 1024
 READ_BYTES = 64 * 1024
 AHEAD_BYTES_MAX = 64 * 1024
 """What a client may send of its next requests while one is answered, and what is read of a body nobody wanted."""
+EVENTS_AT_ONCE = 32
+"""Parts of a request, of which a read can hold ten thousand at some 10 us each, before others have their turn."""
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 class Conversation:
-    """One connection. `more` is put into every request's scope; `is_stopping` says that no further request is to be begun."""
+    """One connection. `more` is put into every request's scope; `is_stopping` says that no further request is to be begun; `turn`
+    returns when it is this connection's turn to work."""
 
-    def __init__(self, app: ASGIApp, stream: trio.abc.Stream, more: dict[str, Any], is_stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        stream: trio.abc.Stream,
+        more: dict[str, Any],
+        is_stopping: Callable[[], bool],
+        turn: Callable[[], Awaitable[None]],
+    ) -> None:
         self.is_waiting = True
         """Whether no request has begun that is not answered."""
         self._app = app
         self._stream = stream
         self._more = more
         self._is_stopping = is_stopping
+        self._turn = turn
+        self._events = 0
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
         self._is_gone = False
 
@@ -48,6 +61,7 @@ class Conversation:
                 if not isinstance(request, h11.Request):
                     return
                 self.is_waiting = False
+                await self._turn()
                 await self._answer(request)
                 if not await self._is_ready_for_more():
                     return
@@ -62,6 +76,9 @@ class Conversation:
             if self._http.they_are_waiting_for_100_continue:
                 await self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue")))
             self._http.receive_data(await self._read())
+        self._events += 1
+        if self._events % EVENTS_AT_ONCE == 0:
+            await self._turn()
         return event
 
     async def _read(self) -> bytes:
@@ -75,13 +92,17 @@ class Conversation:
             return b""
 
     async def _write(self, data: bytes) -> None:
-        """To a client that is gone nothing is written; the next read tells."""
+        """To a client that is gone nothing is written; the next read tells. A cancelled write leaves half a piece: nothing may
+        follow it."""
         if self._is_gone:
             return
         try:
             await self._stream.send_all(data)
         except _GONE:
             self._is_gone = True
+        except trio.Cancelled:
+            self._is_gone = True
+            raise
 
     async def _answer(self, request: h11.Request) -> None:
         path, _, query = request.target.partition(b"?")
@@ -159,8 +180,7 @@ class _Answering:
         if body and not self._is_bodiless:
             data += self._http.send(h11.Data(data=body)) or b""
         if more:
-            with trio.CancelScope(shield=True):  # the stream bounds it; half a piece would spoil what follows
-                await self._conversation._write(data)
+            await self._conversation._write(data)
         else:
             await self._conversation._write(data + (self._http.send(h11.EndOfMessage()) or b""))
 

@@ -54,7 +54,8 @@ async def get_state(api: Api, request: Request) -> Response:
     if ("at" in query) == ("index" in query):
         raise UsageError("which state is not said", cause="one of 'at' and 'index' is expected")
     about = _about(api, query.get("about", ""))
-    question = Question("state", at=_moment(query.get("at") or query["index"]), about=about, limit=_state_limit(query))
+    at = _moment(query["at"] if "at" in query else query["index"])
+    question = Question("state", at=at, about=about, limit=_state_limit(query))
     return _whole(await api.face.past(question), headers)
 
 

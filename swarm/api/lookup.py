@@ -14,6 +14,8 @@ from swarm.model.task import Task
 from swarm.schema.quantities import shown
 
 SELF = "self"
+NAMES_COMPARED_MAX = 300
+"""Comparing a name takes some 15 us: beyond this nobody is told which other one may have been meant."""
 
 
 def find_task(catalog: CatalogRead, reference: str) -> Task:
@@ -56,6 +58,7 @@ def _not_found(what: str, reference: str, begun: list[str], names: Iterable[str]
     if len(begun) > 1:
         several = ", ".join(sorted(begun)[:5])
         return NotFound(f"{shown(reference)} means several {what}s", cause=several, hint="write more of the id")
-    near = difflib.get_close_matches(reference, sorted(set(names)), n=3)
+    known = sorted(set(names))
+    near = difflib.get_close_matches(reference, known, n=3) if len(known) <= NAMES_COMPARED_MAX else []
     hint = f"did you mean {' or '.join(near)}?" if near else f"{listing} shows what there is"
     return NotFound(f"there is no {what} {shown(reference)}", hint=hint)

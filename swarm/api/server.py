@@ -37,8 +37,6 @@ LINGER_S = 0.25
 """After the client has closed its side: what was being answered may go out."""
 GRACE_S = 2.0
 SOCKET_MODE = 0o660
-
-
 TURNS_AT_ONCE = 8
 
 
@@ -183,7 +181,7 @@ class Server:
             with trio.fail_after(HANDSHAKE_S_MAX):
                 await stream.do_handshake()
         more = {LOCAL: is_local, ON_ALLOWED: lambda: self.strangers.pop(scope, None)}
-        conversation = Conversation(self.app, stream, more, self.api.stop.is_set)
+        conversation = Conversation(self.app, stream, more, self.api.stop.is_set, self.turns.take)
         async with trio.open_nursery() as nursery:
             self.conversations[nursery.cancel_scope] = conversation
             try:

@@ -15,8 +15,9 @@ import trio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from swarm.api.calls import Api
+from swarm.api.calls import Api, error_answer
 from swarm.api.guard import guard_request
+from swarm.errors import OperatorError, PeerError, Unavailable
 
 SSE = "text/event-stream"
 KEEPALIVE_S = 10.0
@@ -31,18 +32,31 @@ class Streamed(Response):
         del self.headers["content-length"]
         self.api = api
         self.chunks = chunks
+        self.refusal: OperatorError | None = None
+        """Why there is nothing to send, found before anything was sent."""
         self.sending = trio.Lock()
+        self.is_begun = False
         self.last_sent = trio.current_time()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI side. A bug in the generator ends this answer and is counted."""
+        """The ASGI side. A bug in the generator ends this answer and is counted; what cannot be begun is an error like others."""
 
         async def work() -> None:
-            await self._stream(receive, send)
+            if scope["method"] != "HEAD":
+                await self._stream(receive, send)
 
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        if await guard_request(work, self.api.counters, str(scope.get("path"))):
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if not await guard_request(work, self.api.counters, str(scope.get("path"))):
+            return
+        if self.refusal is not None:
+            await error_answer(self.refusal)(scope, receive, send)
+            return
+        await self._begin(send)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _begin(self, send: Send) -> None:
+        if not self.is_begun:
+            self.is_begun = True
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
 
     async def _stream(self, receive: Receive, send: Send) -> None:
         async with trio.open_nursery() as nursery:
@@ -50,14 +64,24 @@ class Streamed(Response):
             nursery.start_soon(self._watch_client, receive, nursery.cancel_scope)
             if self.media_type == SSE:
                 nursery.start_soon(self._keep_alive, send)
+            await self._send_all(send)
+            nursery.cancel_scope.cancel()
+
+    async def _send_all(self, send: Send) -> None:
+        try:
             async with aclosing(self.chunks) as chunks:
                 async for chunk in chunks:
                     await self._send(send, chunk)
-            nursery.cancel_scope.cancel()
+        except (OperatorError, PeerError) as error:
+            if self.is_begun:
+                raise
+            unanswered = Unavailable("another node does not answer", cause=str(error), hint="try again, or ask another node")
+            self.refusal = error if isinstance(error, OperatorError) else unanswered
 
     async def _send(self, send: Send, chunk: bytes) -> None:
         async with self.sending:
             self.last_sent = trio.current_time()
+            await self._begin(send)
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def _keep_alive(self, send: Send) -> None:

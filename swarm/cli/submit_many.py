@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from swarm.schema.document import build_spec, explain_at
 BATCH_ITEMS = 2_000
 BATCH_BYTES = 3 * 1024 * 1024
 ID_CHARS_MAX = 56
+PAGE_IDS = 20_000
 LOOK_S = 1.0
 SHOWN_MAX = 10
 Item = dict[str, Any]
@@ -95,6 +97,17 @@ def raise_if_refused(rows: list[dict[str, Any]]) -> None:
         )
 
 
+def phases_of(node: Client, ids: list[str]) -> dict[str, Any]:
+    """How many are in which phase, and examples; asked in pages."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, Any] = {}
+    for first in range(0, len(ids), PAGE_IDS):
+        page = node.write("POST", "/v1/tasks/phases", {"ids": ids[first : first + PAGE_IDS]}, {"stale": 1}).content
+        counts.update(page["counts"])
+        examples = page["examples"] | examples
+    return {"counts": counts, "examples": examples}
+
+
 def wait_for_all(node: Client, ids: list[str], timeout_s: float, stay_up_s: float) -> str:
     """Until each runs or has ended, and that stayed so for `stay_up_s`; progress on standard error. The last word for people.
 
@@ -103,7 +116,7 @@ def wait_for_all(node: Client, ids: list[str], timeout_s: float, stay_up_s: floa
     said, since = "", time.monotonic()
     all_since = 0.0
     while True:
-        found = node.write("POST", "/v1/tasks/phases", {"ids": ids}, {"stale": 1}).content
+        found = phases_of(node, ids)
         counts = found["counts"]
         now = ", ".join(f"{count} {phase}" for phase, count in sorted(counts.items()))
         done = sum(counts.get(phase, 0) for phase in ("running", "succeeded"))
@@ -117,7 +130,7 @@ def wait_for_all(node: Client, ids: list[str], timeout_s: float, stay_up_s: floa
         if now != said:
             said, since = now, time.monotonic()
             print(f"{done} of {len(ids)} run: {now}", file=sys.stderr, flush=True)
-        if timeout_s and time.monotonic() - since > timeout_s:
+        if timeout_s and not all_since and time.monotonic() - since > timeout_s:
             raise StillWaiting(
                 f"{len(ids) - done - over} of {len(ids)} tasks do not run yet: {now}", cause=_example(found, "pending"),
                 hint="they stay submitted and run when they can; swarm task ls shows them",

@@ -185,6 +185,9 @@ class SubmitQueue:
 
     async def _try(self, record: QueuedSubmit) -> bool:
         """Whether to go on with the next one: false when there is no leader."""
+        if self._is_done(record):
+            await self._forget(record)
+            return True
         if self._clock.utc() >= record.expires_utc:
             await self._end(record, "no leader was found before it expired; whether an earlier attempt was carried out, "
                             "swarm task ls shows" if record.maybe_done else "no leader was found before it expired")  # fmt: skip
@@ -193,18 +196,33 @@ class SubmitQueue:
         try:
             await self._replica.submit(command, request_id=record.request_id, timeout_s=TRY_S)
         except UnknownOutcome:
-            self._records[record.request_id] = msgspec.structs.replace(record, maybe_done=True)
+            await self._note_maybe_done(record)
             return False
         except (Unavailable, Overloaded, HeldBack):
             return False
         except OperatorError as error:
-            task = self._catalog.tasks.get(record.task_id)
-            if task is None or not task.spec.asks_same(record.spec):
+            if not self._is_done(record):
                 await self._end(record, f"{error.message}: {error.cause}" if error.cause else error.message)
                 return True
         self.counters["queue_submitted"] += 1
         await self._forget(record)
         return True
+
+    def _is_done(self, record: QueuedSubmit) -> bool:
+        """Its task is there: an attempt whose answer was lost, or another node's."""
+        task = self._catalog.tasks.get(record.task_id)
+        return task is not None and task.spec.asks_same(record.spec)
+
+    async def _note_maybe_done(self, record: QueuedSubmit) -> None:
+        """Whoever takes it out later is told that it may have been carried out, also after a restart."""
+        if record.maybe_done:
+            return
+        noted = msgspec.structs.replace(record, maybe_done=True)
+        self._records[record.request_id] = noted
+        try:
+            await self._files.save(noted)
+        except OSError as error:
+            LOG.warning("that a queued task may have been submitted cannot be written (%s)", error)
 
     async def _end(self, record: QueuedSubmit, why: str) -> None:
         """It stays, with the reason, until somebody removes it."""

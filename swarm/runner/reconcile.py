@@ -22,8 +22,9 @@ from swarm.model.phase import Desired, Phase
 from swarm.runner.copies import BROKEN, Copy
 from swarm.runner.effects import Inspect, Operation, Remove, Run, Start, Stop
 
-SAME_START_S = 2.0
 WEDGED_MIN = 2
+"""Failed starts in a row after which a container is made anew: the first may have been the engine's own restart."""
+SAME_START_S = 2.0
 """The same start, stamped by its event, by the engine's record and by our clock, differs by milliseconds on a quiet host."""
 
 

@@ -34,8 +34,8 @@ def read_moment(text: str, *, now_utc: float, local: bool) -> Moment:
     if re.fullmatch(r"[0-9]{1,15}", text):
         return Moment(index=int(text))
     ago = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd])", text)
-    if ago:
-        return Moment(utc=now_utc - float(ago[1]) * _AGO[ago[2]])
+    if ago and (moment := now_utc - float(ago[1]) * _AGO[ago[2]]) >= 0:
+        return Moment(utc=moment)
     try:
         if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?", text):
             hour, _, rest = text.partition(":")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 import trio
 from starlette.types import Receive, Scope, Send
 
-from swarm.api.conversation import AHEAD_BYTES_MAX, Conversation
+from swarm.api.conversation import AHEAD_BYTES_MAX, EVENTS_AT_ONCE, Conversation
 
 
 class Application:
@@ -51,11 +51,13 @@ class Application:
 
 
 @asynccontextmanager
-async def conversing(app: Application, stop: bool = False) -> AsyncIterator[trio.StapledStream[Any, Any]]:
+async def conversing(
+    app: Application, stop: bool = False, turn: Callable[[], Awaitable[None]] | None = None
+) -> AsyncIterator[trio.StapledStream[Any, Any]]:
     """The client's end of a connection; the conversation must end when the block does."""
     client, server = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Conversation(app, server, {"extra": 1}, lambda: stop).run)
+        nursery.start_soon(Conversation(app, server, {"extra": 1}, lambda: stop, turn or trio.lowlevel.checkpoint).run)
         yield client
         with trio.fail_after(5):
             await client.aclose()
@@ -157,6 +159,27 @@ async def test_odd_bytes_are_told_400_and_no_application() -> None:
 
 async def test_no_request_is_begun_once_the_daemon_stops() -> None:
     app = Application()
-    async with conversing(app, stop=True):
-        pass
+    async with conversing(app, stop=True) as client:
+        await client.send_all(post("/read", b"four"))
     assert app.scopes == []
+
+
+async def test_small_chunks_and_pipelined_requests_wait_for_turns() -> None:
+    app, turns = Application(), 0
+
+    async def turn() -> None:
+        nonlocal turns
+        turns += 1
+        await trio.lowlevel.checkpoint()
+
+    async with conversing(app, turn=turn) as client:
+        chunks = b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n"
+        await client.send_all(b"POST /read HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + chunks)
+        await told(client, b"1000 bytes")
+        assert turns >= 1000 // EVENTS_AT_ONCE
+        turns = 0
+        await client.send_all(post("/read", b"four") * 20)
+        await told(client, b"4 bytes" )
+        while len(app.scopes) < 21:
+            await trio.lowlevel.checkpoint()
+    assert turns >= 20

@@ -20,7 +20,7 @@ from swarm.api.calls import BODY_BYTES_MAX, Api
 from swarm.api.face import ApiListeners, LogChunk
 from swarm.api.server import Server
 from swarm.client.client import Client, task_path
-from swarm.errors import Conflict, NotFound, OperatorError, StartRefused, Unavailable, UsageError
+from swarm.errors import Conflict, NotFound, OperatorError, StartRefused, Unavailable, Unreachable, UsageError
 from swarm.model.ids import TaskId
 from swarm.model.liveness import MemberStatus
 from swarm.model.phase import Desired, Phase
@@ -329,6 +329,18 @@ async def test_logs_keep_their_streams_apart_and_end(path: Path) -> None:
         assert [name for _, name, _ in events] == ["stdout", "stderr", "end"]
         plain = await asked(raw, path, b"GET /v1/tasks/talk/logs HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", False)
         assert b"out\xff\n" in plain and b"err\n" in plain
+
+
+async def test_logs_that_cannot_be_begun_are_an_error_and_a_head_of_a_stream_ends(path: Path) -> None:
+    async with served(path) as (face, api, client):
+        made = await asked(submit, client, name="talk")
+        face.run_task(TaskId(made["id"]))
+        face.logs_refusal = Unreachable("n2 does not answer")
+        plain = await asked(raw, path, b"GET /v1/tasks/talk/logs HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", False)
+        assert plain.startswith(b"HTTP/1.1 503") and b"another node does not answer" in plain and b"n2" in plain
+        assert api.counters["api_bugs"] == 0
+        head = await asked(raw, path, b"HEAD /v1/events HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", False)
+        assert head.startswith(b"HTTP/1.1 200") and head.endswith(b"\r\n\r\n")
 
 
 async def test_a_stop_ends_streams_at_once_and_removes_the_socket(path: Path) -> None:

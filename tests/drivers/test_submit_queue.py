@@ -161,6 +161,24 @@ async def test_one_that_cannot_be_submitted_stays_with_its_reason_until_it_is_re
         await again.remove("web")
 
 
+async def test_an_attempt_without_an_answer_is_known_of_after_a_restart_and_not_called_undone(tmp_path: Path) -> None:
+    cluster, clock = Cluster(), Clock()
+    queue = queue_of(cluster, tmp_path, clock)
+    await queue.put(ONE, TASK, make_spec("web"), maybe_done=False)
+    cluster.leads, cluster.answers = True, False
+    async with running(queue):
+        with trio.fail_after(10):
+            while not queue.records[0].maybe_done:
+                await trio.sleep(0.01)
+    assert cluster.names == ["web"], "it was carried out, and nobody heard"
+    again = queue_of(cluster, tmp_path, clock)
+    assert again.records[0].maybe_done
+    clock.wall += KEPT_S
+    async with running(again):
+        await until_empty(again)
+    assert list(again.records) == [], "it expired, and its task is there: nothing is left to be told"
+
+
 async def test_one_without_a_leader_for_too_long_is_given_up_and_told(tmp_path: Path) -> None:
     cluster, clock = Cluster(), Clock()
     queue = queue_of(cluster, tmp_path, clock)

@@ -52,6 +52,7 @@ class MemoryFace:
         self.submitted: list[tuple[Any, str]] = []
         self.chunks: list[LogChunk] = []
         self.logs_go_on = False
+        self.logs_refusal: Exception | None = None
         self.kept: list[QueuedSubmit] = []
         self._authority = (fingerprint or hashlib.sha256(b"authority").digest(), authority_pem)
 
@@ -164,6 +165,8 @@ class MemoryFace:
         return Explanation("no feasible node (3 lack cpu)", tuple((node_id, "lacks cpu") for node_id in self.catalog.nodes))
 
     async def logs(self, task_id: TaskId, *, follow: bool, tail: int | None, since_utc: float) -> AsyncIterator[LogChunk]:
+        if self.logs_refusal is not None:
+            raise self.logs_refusal
         for chunk in self.chunks if tail is None else self.chunks[-tail:]:
             yield chunk
         if follow and self.logs_go_on:

@@ -69,6 +69,22 @@ def test_a_flipped_bit_makes_entries_missing_and_never_wrong(tmp_path: Path, off
             assert "is not kept" in error.message
 
 
+def test_a_damaged_block_is_told_when_a_time_within_it_is_asked_for(tmp_path: Path) -> None:
+    kept = filled(tmp_path, 4)
+    submit(kept, "together")
+    submit(kept, "with-this")
+    kept.write()
+    past = kept.past()
+    block = past._blocks[-1]
+    with open(block.path, "r+b") as file:
+        file.seek(block.offset + block.size - 1)
+        last = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([last[0] ^ 0x10]))
+    with pytest.raises(NotFound, match="cannot be read"):
+        past.index_of(Moment(utc=(block.first_utc + block.last_utc) / 2))
+
+
 def test_a_later_base_is_passed_over_when_it_is_damaged(tmp_path: Path) -> None:
     kept = KeptLog(tmp_path)
     for number in range(3):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from swarm import errors
 from swarm.client import client as client_module
-from swarm.client.client import Client
+from swarm.client.client import Client, error_of
 from swarm.errors import Unavailable, UnknownOutcome
 
 REFUSAL = json.dumps({"error": "no leader", "cause": "", "hint": "", "code": "unavailable"}).encode()
@@ -39,6 +40,14 @@ def refuse(connection: socket.socket) -> None:
     read_request(connection)
     head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: {len(REFUSAL)}\r\nConnection: close\r\n\r\n"
     connection.sendall(head.encode() + REFUSAL)
+
+
+NODES_OWN = {"start_refused", "identity_taken", "bug"}
+"""Of a daemon that does not start, or of one request: no answer of the API becomes these."""
+
+
+def every_kind(root: type[errors.OperatorError]) -> list[type[errors.OperatorError]]:
+    return [each for kind in root.__subclasses__() for each in (kind, *every_kind(kind)) if each.__module__ == errors.__name__]
 
 
 @contextmanager
@@ -82,3 +91,11 @@ def test_after_a_broken_attempt_no_refusal_makes_the_outcome_certain(tmp_path: P
 def test_a_node_that_is_not_there_carried_nothing_out(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         Client(socket_path=str(tmp_path / "none")).write("POST", "/v1/tasks", {"task": {}})
+
+
+@pytest.mark.parametrize("kind", [each for each in every_kind(errors.OperatorError) if each.code not in NODES_OWN])
+def test_an_error_is_the_same_on_both_sides_of_the_api(kind: type[errors.OperatorError]) -> None:
+    """Else its exit code is another one than docs/cli.md promises."""
+    content = json.dumps({"error": "what", "cause": "why", "hint": "how", "code": kind.code}).encode()
+    told = error_of(kind.http_status, content)
+    assert (told.exit_code, told.code, told.message, told.cause, told.hint) == (kind.exit_code, kind.code, "what", "why", "how")

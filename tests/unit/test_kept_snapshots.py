@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.adapters.kept_snapshots import Kept, KeptSnapshots, Retention
+from swarm.adapters.kept_snapshots import Kept, KeptSnapshots, Retention, write_whole
 from swarm.errors import BadMessage, NotFound
 from swarm.model.entry import Configuration, SnapshotMeta
 from swarm.model.ids import ClusterId
@@ -44,6 +44,18 @@ def test_files_and_folder_are_for_their_owner_only(tmp_path: Path) -> None:
     assert kept.path.stat().st_mode & 0o777 == 0o600
     assert kept.path.parent.stat().st_mode & 0o777 == 0o700
     assert [each.name for each in kept.path.parent.iterdir()] == [kept.path.name], "nothing is left beside"
+
+
+def test_a_file_is_written_beside_in_no_file_that_was_there_before(tmp_path: Path) -> None:
+    """A folder of everybody's may hold a trap under any name that could be guessed."""
+    victim, trap, wide = tmp_path / "victim", tmp_path / "backup.new", tmp_path / ".backup.new"
+    victim.write_text("mine")
+    trap.symlink_to(victim)
+    wide.touch(mode=0o666)
+    write_whole(tmp_path / "backup", b"secret")
+    assert (tmp_path / "backup").read_bytes() == b"secret" and (tmp_path / "backup").stat().st_mode & 0o777 == 0o600
+    assert victim.read_text() == "mine" and trap.is_symlink() and wide.read_bytes() == b""
+    assert len(list(tmp_path.iterdir())) == 4, "nothing is left beside"
 
 
 def test_a_torn_file_is_skipped_and_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
