@@ -75,17 +75,20 @@ class Ballast:
             self.full = False
 
     def _make(self) -> bool:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(descriptor, 0, self._size_bytes)
-            os.fsync(descriptor)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self._size_bytes)
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, 0)
+                raise
+            finally:
+                os.close(descriptor)
         except OSError as error:
-            os.ftruncate(descriptor, 0)
             if error.errno not in NO_ROOM:
                 raise
             return False
-        finally:
-            os.close(descriptor)
         fsync_folder(self._folder)
         return True
 
@@ -104,5 +107,7 @@ def make_room_to_start(folder: Path) -> None:
 
 
 def _empty(folder: Path) -> None:
-    os.truncate(folder / BALLAST, 0)
+    """Also where somebody removed it, as one does with a large file on a disk that fills: what it held is free either way."""
+    with suppress(FileNotFoundError):
+        os.truncate(folder / BALLAST, 0)
     fsync_folder(folder)  # a journalling filesystem frees the blocks only when it has written that down

@@ -103,8 +103,9 @@ class SnapshotFolder:
         self._unswept = True
 
     async def maybe_sweep(self) -> None:
-        """There is time: remove what nothing names any more, if a switch left something."""
-        if self._unswept:
+        """Remove what nothing names any more, if a switch left something and the snapshots' thread is idle: whoever calls this
+        writes the log, and waits for nobody."""
+        if self._unswept and not self.limiter.borrowed_tokens:
             self._unswept = False
             await trio.to_thread.run_sync(self._sweep, limiter=self.limiter)
 

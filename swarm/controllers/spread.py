@@ -55,13 +55,18 @@ def choose(view: ClusterView, kept: Sequence[Voter], candidates: Sequence[Voter]
 
 def exchange(view: ClusterView, voters: Sequence[Voter], learners: Sequence[Voter], *, fixed: NodeId) -> list[Voter] | None:
     """The set with one voter exchanged for a learner so that it is strictly better spread; None when none makes it so. `fixed`
-    keeps its vote. A voter gives way from the fullest zone, and there the busiest and youngest. O(nodes)."""
+    keeps its vote, and witnesses stay a minority. A voter gives way from the fullest zone, and there the busiest and youngest.
+    O(nodes)."""
     zones = Counter(zone_of(view, voter) for voter in voters)
     movable = [voter for voter in voters if voter.node_id != fixed]
     if not movable or not learners:
         return None
     goes = max(movable, key=lambda voter: (zones[zone_of(view, voter)], *_rank(view, voter)))
-    comes = min(learners, key=lambda voter: (zones[zone_of(view, voter)], *_rank(view, voter)))
+    witnesses = sum(_is_witness(view, voter) for voter in voters if voter != goes)
+    fit = [voter for voter in learners if 2 * (witnesses + _is_witness(view, voter)) < len(voters)]
+    if not fit:
+        return None
+    comes = min(fit, key=lambda voter: (zones[zone_of(view, voter)], *_rank(view, voter)))
     if zones[zone_of(view, goes)] - zones[zone_of(view, comes)] < 2:
         return None
     return [voter for voter in voters if voter != goes] + [comes]

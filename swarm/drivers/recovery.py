@@ -76,6 +76,7 @@ class Recovery:
         self._restart = restart
         self._keep_state = keep_state
         self._following: tuple[NodeId, int] | None = None
+        self._is_begun = False
         self._wake = trio.Event()
         self._changing = trio.Lock()
         self._rivals: dict[NodeId, int] = {}
@@ -187,8 +188,11 @@ class Recovery:
         async with self._changing:
             if self._following is not None:
                 raise Conflict("cannot recover: the cluster was recovered elsewhere", cause="this node is about to follow")
+            if self._is_begun:
+                raise Conflict("cannot recover: it is under way", cause="this node is about to start anew")
             generation = next_generation(self.generation, self._rng)
             await self._store.save_begun(generation)
+            self._is_begun = True
         missing = ", ".join(self._name(NodeId(voter.node_id)) for voter in survey.missing)
         LOG.warning("begins %s with its log up to %d, without %s", generation_text(generation), survey.mine.last_index, missing)
         self._restart()

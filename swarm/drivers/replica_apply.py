@@ -96,7 +96,9 @@ class Applier:
         self._subscribers.append(callback)
 
     def give(self, effect: Apply | RestoreSnapshot) -> None:
-        """Queue what the core handed out."""
+        """Queue what the core handed out; once halted nothing: what is in the log is applied after the upgrade."""
+        if self.halted:
+            return
         if isinstance(effect, Apply):
             self._queue.extend(effect.entries)
         else:

@@ -25,6 +25,7 @@ from swarm.wire.limits import FRAME_BYTES_MAX, SNAPSHOT_CHUNK_BYTES
 
 CALL = "consensus.snapshot"
 CHUNK_TIMEOUT_S = 10.0
+REFUSED_S = 5.0
 TRANSFERS_MAX = 4
 """More at once take no less time on one line, and more memory."""
 _ANSWER_BYTES_MAX = 64
@@ -50,8 +51,10 @@ class SnapshotSender:
             async with self._limiter:
                 await self._transfer(to, meta, data)
             arrived = True
-        except (PeerError, OperatorError):
-            pass  # the follower is gone or refused, or this disk did; the leader offers it again when the follower answers
+        except PeerError:
+            pass  # the follower is gone; the leader offers it again when it answers
+        except OperatorError:
+            await trio.sleep(REFUSED_S)  # a disk refused, here or there: at once it would again, at the network's full speed
         finally:
             del self._sending[to]
             self._done(to, arrived)

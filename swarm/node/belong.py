@@ -27,7 +27,7 @@ from swarm.drivers.twins import Twins
 from swarm.errors import StartRefused
 from swarm.model.entry import Entry
 from swarm.model.ids import NodeId, random_id
-from swarm.node.site import Site
+from swarm.node.site import Site, write_at_start
 from swarm.ports import PROTOCOL_BOOT, Batch, Stored
 from swarm.wire import boot
 from swarm.wire.address import PEER_PORT, parse_address
@@ -157,5 +157,5 @@ async def _write_entry_1(site: Site, entry: Entry) -> None:
     named = [node.store_generation for node in belonging_of(encode(entry)).nodes if node.id == site.facts.id]
     if stored.entries or stored.snapshot is not None or named != [stored.store_generation]:
         return
-    await site.store.write((Batch(number=1, entries=(entry,)),))
+    await write_at_start(site.store, (Batch(number=1, entries=(entry,)),))
     site.stored = Stored(stored.store_generation, stored.hard_state, (entry,), None, None)

@@ -175,8 +175,7 @@ class Daemon:
             peers=self.streams,
             clock=self.clock,
             learners=lambda: tuple(Voter(n.id, n.store_generation) for n in self.admitted.nodes().values()),
-            on_role=self.on_role,
-            quorum_in_sight=self.quorum_in_sight,
+            on_role=self.on_role, quorum_in_sight=self.quorum_in_sight,
             held_back=self.admitted.held_back, name_of=self.name_of, is_dead=self.is_dead,
         )
 
@@ -326,8 +325,9 @@ class Daemon:
         return node.name if node is not None else str(node_id) or "unknown"
 
     def request_stop(self, kind: Stop) -> None:
-        """Ask the daemon to end."""
-        self.stop_kind = kind
+        """Ask the daemon to end. Who asks first decides, but that an end comes before beginning anew."""
+        if not self.stopping.is_set() or self.stop_kind == "again":
+            self.stop_kind = kind
         self.stopping.set()
 
     # ---- running ------------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from swarm.drivers.replica_disk import full_text
 from swarm.drivers.round_trips import RoundTripRow, RoundTrips
 from swarm.drivers.runner import RunnerDriver
 from swarm.drivers.submit_queue import SubmitQueue
-from swarm.errors import PeerError, Unavailable
+from swarm.errors import DiskFull, PeerError, Unavailable
 from swarm.model.archived import Question
 from swarm.model.command import RotateSecret
 from swarm.model.ids import NodeId, RequestId, TaskId
@@ -168,6 +168,8 @@ class Face:
     async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float) -> Applied:
         try:
             return await self._replica.submit(command, request_id=request_id, timeout_s=timeout_s)
+        except DiskFull:
+            raise
         except Unavailable as error:
             raise self._with_what_is_missing(error) from None
 

@@ -17,7 +17,7 @@ from swarm.adapters.clock import SystemClock
 from swarm.consensus.recovery import begin_generation
 from swarm.model.entry import Voter
 from swarm.model.generation import generation_text
-from swarm.node.site import Site
+from swarm.node.site import Site, write_at_start
 from swarm.ports import Batch, Stored
 
 LOG = logging.getLogger("swarm.recovery")
@@ -36,7 +36,7 @@ async def finish_recovery(site: Site) -> None:
         me = Voter(site.folder.node_id, stored.store_generation)
         batch = begin_generation(stored, me=me, generation=generation, time_utc=SystemClock().utc())
         if batch is not None:
-            await site.store.write((batch,))
+            await write_at_start(site.store, (batch,))
             site.stored = with_batch(stored, batch)
         LOG.warning("begins %s of the cluster as its only voter", generation_text(generation))
     done = replace(file, recovery_generation=generation, recovering=0, recovering_from=0)

@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +28,13 @@ from swarm.adapters.store import SqliteStore, open_store
 from swarm.adapters.tcp import PeerPort, open_listener
 from swarm.adapters.udp import UdpSocket
 from swarm.api.server import open_tcp_socket
-from swarm.errors import StartRefused
+from swarm.errors import StartRefused, StoreFull
 from swarm.model.command import SCHEMA_KNOWN
 from swarm.model.container import EngineInfo
 from swarm.model.node import Node
 from swarm.model.resources import Resources
 from swarm.node.witness import refuse_former_runner
-from swarm.ports import EngineError, Stored
+from swarm.ports import Batch, EngineError, Stored
 from swarm.schema.node_config import PEER_PORT, NodeConfig
 from swarm.wire.address import format_address, parse_address
 
@@ -80,6 +80,14 @@ class Site:
             capacity=Resources(info.cpus * 1000, info.memory_bytes, TASKS_MAX),
         )
         return self.facts != before
+
+
+async def write_at_start(store: SqliteStore, batches: Sequence[Batch]) -> None:
+    """Before the replica has taken the store over. Raises `StartRefused` when the disk is full, `StoreFailure`."""
+    try:
+        await store.write(batches)
+    except StoreFull as error:
+        raise StartRefused("cannot write the log", cause=str(error), hint="free space on that disk") from None
 
 
 async def open_site(config: NodeConfig) -> Site:

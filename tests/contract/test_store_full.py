@@ -94,6 +94,19 @@ async def test_a_full_disk_gives_the_ballast_back_and_what_was_to_be_written_is_
     await store.close()
 
 
+async def test_a_ballast_that_somebody_removed_is_no_reason_to_end(disk: Path) -> None:
+    """A large file on a disk that fills is what people delete first."""
+    store = opened(disk)
+    (disk / "data" / BALLAST).unlink()
+    hog = fill(disk / "data")
+    with pytest.raises(StoreFull):
+        await store.write([Batch(1, bulk(1))])
+    hog.unlink()
+    await store.write([Batch(1, bulk(1))])
+    assert not store.room.full and allocated(disk) == BALLAST_BYTES
+    await store.close()
+
+
 async def test_a_disk_that_is_nearly_full_is_full_before_a_write_fails(disk: Path) -> None:
     store = opened(disk)
     fill(disk / "data", leave_bytes=MIB // 2)

@@ -93,6 +93,13 @@ def test_a_set_that_no_exchange_betters_stays_and_so_does_one_without_zones() ->
         assert settle(cluster, VoterController(), 20.0, 60.0, 120.0, 180.0) is None, zones
 
 
+def test_no_exchange_for_the_spread_makes_witnesses_the_majority() -> None:
+    cluster = labelled("aabc", voters=3, witnesses="34")
+    assert settle(cluster, VoterController(), 20.0, 60.0, 120.0, 180.0) is None
+    cluster = labelled("aabc", voters=3, witnesses="3")
+    assert ids(settle(cluster, VoterController(), 20.0, 60.0)) == ["id-n1", "id-n3", "id-n4"]
+
+
 def test_the_leader_keeps_its_vote_when_the_spread_is_mended() -> None:
     cluster = labelled("aab", voters=1)
     cluster.configuration = Configuration((Voter("id-n1", 1),))
