@@ -145,13 +145,14 @@ class Unauthenticated(PeerError):
 
 class OtherGeneration(PeerError):
     """The other side follows another recovery of this cluster (`generation`). No state changed; whoever has the earlier number
-    gives its log up."""
+    gives its log up, unless the other one `has_log` false: then there would be none."""
 
     reason = "other_generation"
 
-    def __init__(self, message: str, generation: int) -> None:
+    def __init__(self, message: str, generation: int, *, has_log: bool = True) -> None:
         super().__init__(message)
         self.generation = generation
+        self.has_log = has_log
 
 
 class Unreachable(PeerError):

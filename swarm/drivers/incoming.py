@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -33,7 +33,7 @@ class Incoming:
         self,
         secure: SecureStream,
         *,
-        hello: Hello,
+        hello: Callable[[], Hello],
         admitted: Admitted,
         messages: Mapping[str, MessageHandler],
         calls: Mapping[str, CallHandler],
@@ -85,15 +85,16 @@ class Incoming:
         frame = await first_frame(self._secure.stream, self._reader)
         if not self.admissible:
             raise Unauthenticated("the log admits no node of this id with this key (removed, or not yet known here)")
-        self.theirs = check_hello(frame, self._mine, self.node_id)
-        await send_first(self._secure.stream, self._mine)
+        self.theirs = check_hello(frame, self._mine(), self.node_id)
+        await send_first(self._secure.stream, self._mine())
 
     async def _refuse(self, error: PeerError) -> None:
         """In words; one of another recovery is told by this node's own hello, which says which one it follows."""
         try:
             if isinstance(error, OtherGeneration):
-                self._on_generation(self.node_id, error.generation)
-                await send_first(self._secure.stream, self._mine)
+                if error.has_log:
+                    self._on_generation(self.node_id, error.generation)
+                await send_first(self._secure.stream, self._mine())
             else:
                 await send_first(self._secure.stream, failure_of(0, error))
         except BadMessage:

@@ -222,7 +222,9 @@ def check_hello(frame: Frame, mine: Hello, claimed: str) -> Hello:
         raise BadMessage("its hello and its certificate name different nodes")
     if frame.recovery_generation != mine.recovery_generation:
         theirs, ours = generation_text(frame.recovery_generation), generation_text(mine.recovery_generation)
-        raise OtherGeneration(f"it follows {theirs} of the cluster, this node {ours}", frame.recovery_generation)
+        raise OtherGeneration(
+            f"it follows {theirs} of the cluster, this node {ours}", frame.recovery_generation, has_log=frame.has_log
+        )
     return frame
 
 

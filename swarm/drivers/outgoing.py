@@ -40,7 +40,7 @@ class Outgoing:
         node_id: NodeId,
         address: str,
         *,
-        hello: Hello,
+        hello: Callable[[], Hello],
         dialer: Dialer,
         admitted: Admitted,
         config: StreamsConfig,
@@ -164,15 +164,16 @@ class Outgoing:
             raise Unauthenticated(f"what answers at {self.address} is not the admitted node {self.node_id}")
         reader = FrameReader()
         with trio.move_on_after(self._config.hello_s):
-            await send_first(secure.stream, self._mine)
+            await send_first(secure.stream, self._mine())
             frame = await first_frame(secure.stream, reader)
             if isinstance(frame, Failure):
                 self.refused = True
                 raise Unauthenticated(f"it refuses this node: {error_of(frame)}")
             try:
-                self.theirs = check_hello(frame, self._mine, secure.node_id)
+                self.theirs = check_hello(frame, self._mine(), secure.node_id)
             except OtherGeneration as error:
-                self._on_generation(self.node_id, error.generation)
+                if error.has_log:
+                    self._on_generation(self.node_id, error.generation)
                 raise
             self.refused = False
             return reader

@@ -15,6 +15,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+import msgspec
 import trio
 
 from swarm.drivers.incoming import Incoming
@@ -35,7 +36,7 @@ class Streams:
     """`ports.Peers` over TLS. `admitted` looks a node up in the log (or in what was learned when joining).
 
     `on_stream` is told when this node's own connection to a member comes up or ends, `on_generation` of a member that follows
-    another recovery of the cluster; neither may wait.
+    another recovery of the cluster and has some of its log; neither may wait. `has_log`: whether this node has any.
     """
 
     def __init__(
@@ -48,9 +49,11 @@ class Streams:
         config: StreamsConfig | None = None,
         on_stream: StreamWatcher | None = None,
         on_generation: GenerationWatcher = lambda node_id, generation: None,
+        has_log: Callable[[], bool] = lambda: True,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._hello = hello
+        self._has_log = has_log
         self._dialer = dialer
         self._admitted = admitted
         self._rng = rng
@@ -186,7 +189,7 @@ class Streams:
         """Serve one connection that a peer dialed, to its end. The listener's handler for `PROTOCOL_PEER`."""
         incoming = Incoming(
             secure,
-            hello=self._hello,
+            hello=self._say_hello,
             admitted=self._admitted,
             messages=self._messages,
             calls=self._calls,
@@ -219,19 +222,14 @@ class Streams:
             self._nursery.start_soon(outgoing.run)
         return outgoing
 
+    def _say_hello(self, *, bulk: bool = False) -> Hello:
+        return msgspec.structs.replace(self._hello, bulk=bulk, has_log=self._has_log())
+
     def _new(self, node_id: NodeId, address: str, *, bulk: bool) -> Outgoing:
-        hello = self._hello
         return Outgoing(
             node_id,
             address,
-            hello=Hello(
-                hello.cluster_id,
-                hello.node_id,
-                hello.protocol_version,
-                hello.store_generation,
-                hello.recovery_generation,
-                bulk,
-            ),
+            hello=lambda: self._say_hello(bulk=bulk),
             dialer=self._dialer,
             admitted=self._admitted,
             config=self._config,

@@ -105,8 +105,7 @@ class Daemon:
     def __init__(self, site: Site, cluster: ClusterFile, desk: Desk) -> None:
         folder = site.folder
         self.site, self.cluster = site, cluster
-        self.clock = SystemClock()
-        self.rng = random.SystemRandom()
+        self.clock, self.rng = SystemClock(), random.SystemRandom()
         self.stopping = trio.Event()
         self.stop_kind: Stop = "pause"
         self.catalog = Catalog()
@@ -117,6 +116,7 @@ class Daemon:
         self.streams = Streams(
             hello=hello, dialer=site.port, admitted=self.admitted.find, rng=self.rng, on_stream=self.on_stream,
             on_generation=lambda node_id, generation: self.recovery.on_generation(node_id, generation),
+            has_log=lambda: self.replica.last_index > 0,
         )
         self.keys = Keys(site, cluster)
         self.proofs = Proofs(self.streams, self.keys.sealer)

@@ -31,7 +31,8 @@ _LENGTH = struct.Struct(">I")
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """Who speaks, for which cluster, in which life of its disk and after which recovery. `bulk` streams carry large calls."""
+    """Who speaks, for which cluster, in which life of its disk and after which recovery. `bulk` streams carry large calls.
+    `has_log`: it holds some of its recovery's log; one that holds nothing is not followed into it."""
 
     cluster_id: ClusterId
     node_id: NodeId
@@ -39,6 +40,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0):
     store_generation: int
     recovery_generation: int
     bulk: bool = False
+    has_log: bool = True
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=1):

@@ -289,6 +289,22 @@ async def test_each_side_is_told_which_recovery_the_other_follows_whoever_dials(
         assert one.generations[0] == (two.node_id, 5) and two.generations[0] == (one.node_id, 0)
 
 
+async def test_who_holds_nothing_of_its_recovery_is_not_followed_into_it_and_follows_all_the_same() -> None:
+    """The only one that held the recovered log may be gone by now; an old log that is whole must not be set aside for nothing."""
+    one, two = LoopbackMember(1), LoopbackMember(2)
+    two.hello, two.has_log = Hello(CLUSTER, two.node_id, 1, 1, 5), False
+    two.streams = two.new_streams()
+    introduce(one, two)
+    async with one.running(), two.running():
+        connect(one, two)
+        for member in (one, two):
+            await until_counted(member.streams.counters, "refused_other_generation")
+        with trio.fail_after(10):
+            while not two.generations:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        assert one.generations == [] and two.generations[0] == (one.node_id, 0)
+
+
 async def dial_raw(member: LoopbackMember, number: int) -> trio.SSLStream[trio.SocketStream]:
     """A TLS connection of an admitted node that then does what it likes."""
     made = contexts(issue(SECRET, cluster_salt(CLUSTER), node_of(number).id, key_of(number)), PROTOCOL_PEER)

@@ -55,6 +55,7 @@ class LoopbackMember:
         self.hello = Hello(cluster, self.node_id, PROTOCOL_VERSION, 1, 0)
         key = key_of(number if key_number is None else key_number)
         self.port.use(PROTOCOL_PEER, contexts(issue(SECRET, cluster_salt(cluster), self.node_id, key), PROTOCOL_PEER))
+        self.has_log = True
         self.streams = self.new_streams()
 
     def new_streams(self, config: StreamsConfig | None = None) -> Streams:
@@ -66,6 +67,7 @@ class LoopbackMember:
             config=config or StreamsConfig(),
             on_stream=self._on_stream,
             on_generation=lambda node_id, generation: self.generations.append((node_id, generation)),
+            has_log=lambda: self.has_log,
         )
         self.port.handle(PROTOCOL_PEER, streams.accept)
         return streams
