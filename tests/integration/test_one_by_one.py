@@ -47,10 +47,14 @@ def test_all_but_one_host_die_one_by_one_each_once_status_says_so_and_the_last_t
 
 
 def next_to_die(cluster: Cluster, alive: list[int]) -> int:
-    """A host that status says may fail, a voter where one may."""
+    """A host that status says may fail, a voter where one may. Asked once the last death is known: nobody can know it before."""
     chosen: list[int] = []
+    gone = [f"h{number}" for number in cluster.net.hosts if number not in alive]
 
     def said() -> bool:
+        nodes = cluster.nodes(alive[0])
+        if any(nodes[name]["status"] != "dead" for name in gone):
+            return False
         status: dict[str, Any] = cluster.json(alive[0], "status")
         may = [name for name in status["may_fail"] if int(name[1:]) in alive]
         if not (status["quorum"] and status["fresh"] and status["more_may_fail"] and may):
@@ -58,5 +62,8 @@ def next_to_die(cluster: Cluster, alive: list[int]) -> int:
         chosen[:] = [int(name[1:]) for name in sorted(may, key=lambda name: name not in status["voters"])]
         return True
 
-    eventually(said, f"status to say that one of {alive} may fail", timeout_s=90.0, interval_s=0.5)
+    try:
+        eventually(said, f"status to say that one of {alive} may fail", timeout_s=90.0, interval_s=0.5)
+    except AssertionError as problem:
+        raise AssertionError(f"{problem}\n{cluster.diagnosis()}") from None
     return chosen[0]
