@@ -2,8 +2,9 @@
 
 An input goes to its part (replica, gossip, runner side, duties); what the cores then ask for is carried out one effect after the
 other, in order. Between any two effects the process can be frozen, so that the rest of the batch happens late, or killed, so
-that it never happens. While it is frozen inputs wait as they do in the kernel's buffers, a bounded number of them; when it runs
-again the rest of the batch comes first, then `on_stall`, then what waited: the drivers tell a stall before any other input.
+that it never happens. While it is frozen inputs wait: what comes by the network as in the kernel's buffers, a bounded number of
+them, and what its own threads and timers have for it without a bound, for none of that is ever lost. When it runs again the
+rest of the batch comes first, then `on_stall`, then what waited: the drivers tell a stall before any other input.
 
 Promise: nothing of a daemon happens after its end, and no core is fed from inside its own effects.
 """
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 STALL_S = 0.5
 """Longer gaps are told to the cores, as the drivers do."""
 INBOX_MAX = 2000
+"""So much of the network's waits for a frozen process."""
 UNTOLD = ("SendPacket", "NoneType", "tuple")
 """Left out of the story: pings, and what tells itself when it is done."""
 LAG_S = 0.002
@@ -99,13 +101,17 @@ class Daemon:
         if not self.is_alive:
             return
         if self.is_frozen:
-            if len(self._inbox) < INBOX_MAX:
-                self._inbox.append((part, action, arguments))
+            self._inbox.append((part, action, arguments))
             return
         if part is not None:
             part.dirty = True
         action(*arguments)
         self._run()
+
+    def _receive(self, part: Part | None, action: Callable[..., None], *arguments: Any) -> None:
+        """An input from the network: dropped when too many wait."""
+        if not self.is_frozen or len(self._inbox) < INBOX_MAX:
+            self.feed(part, action, *arguments)
 
     def later(self, delay_s: float, part: Part | None, action: Callable[..., None], *arguments: Any) -> None:
         """Feed it after so many seconds."""
@@ -131,15 +137,15 @@ class Daemon:
 
     def on_stream_message(self, source: NodeId, kind: str, message: Any) -> None:
         part, handler = self.on_one_way[kind]
-        self.feed(part, handler, source, message)
+        self._receive(part, handler, source, message)
 
     def on_datagram(self, source: tuple[str, int], message: Any) -> None:
         """A packet for the membership core."""
         if self.packet_part is not None:
-            self.feed(self.packet_part, self.packet_part.on_packet, source, message)
+            self._receive(self.packet_part, self.packet_part.on_packet, source, message)
 
     def on_call(self, source: NodeId, kind: str, question: Any, reply: Reply) -> None:
-        self.feed(None, self.handlers[kind], source, question, reply)
+        self._receive(None, self.handlers[kind], source, question, reply)
 
     def feed_answer(self, done: Callable[[Any], None], answer: Any) -> None:
         self.feed(None, done, answer)

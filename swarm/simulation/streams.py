@@ -156,7 +156,8 @@ class Streams:
                     elif opened is not None:
                         self._streams[pair] = opened
                         one.on_stream(other.node_id, True)
-                        other.on_stream(one.node_id, True)
+                        if self._streams.get(pair) is opened:
+                            other.on_stream(one.node_id, True)
         self._world.after(LOOK_S, self._look)
 
     def _look_at(self, pair: tuple[int, int], stream: Stream) -> None:
@@ -176,6 +177,9 @@ class Streams:
             self._break(pair, stream)
 
     def _break(self, pair: tuple[int, int], stream: Stream) -> None:
+        """End a connection, if nobody did: who hears of one's end can die of it, which ends others."""
+        if self._streams.get(pair) is not stream:
+            return
         stream.up = False
         del self._streams[pair]
         for side, number in enumerate(pair):
