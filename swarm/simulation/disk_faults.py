@@ -2,7 +2,8 @@
 
 A damaged store counts for nothing any more; so a store is only damaged while a majority of every voter set that is in force
 anywhere keeps its own, as a cluster that loses a majority of its disks has lost what was on them. A disk is set back only under a
-node that does not vote: what an acknowledgement of a voter promised would be broken with nobody knowing (docs/guarantees.md).
+node that does not vote, and did not when the copy was made or since: what an acknowledgement of a voter promised would be broken
+with nobody knowing, and a copy from when it was the only voter leads by itself (docs/guarantees.md).
 
 Promise: after any of these a majority of voters still has everything it acknowledged.
 """
@@ -16,6 +17,7 @@ from swarm.consensus.log import Log
 from swarm.consensus.quorum import is_voter, majority, voter_sets
 from swarm.model.entry import Configuration, Voter
 from swarm.model.ids import NodeId
+from swarm.ports import Stored
 from swarm.simulation.cluster import Cluster, Member
 from swarm.simulation.host import Host
 
@@ -52,13 +54,14 @@ class DiskFaults:
         host.disk.is_damaged = True
 
     def set_back(self, host: Host) -> None:
-        """A copy is taken now, and put in the disk's place some seconds later, if the node does not vote by then."""
+        """A copy is taken now, and put in the disk's place some seconds later, if the node has been no voter from then on."""
         copy = host.disk.stored()
+        voter = Voter(host.node_id, copy.store_generation)
 
         def put() -> None:
-            voter = Voter(host.node_id, host.disk.store_generation)
-            votes = any(is_voter(configuration, voter) for configuration in self._configurations())
-            if self._is_over() or votes or host.disk.is_damaged or copy.store_generation != host.disk.store_generation:
+            if self._is_over() or host.disk.is_damaged or copy.store_generation != host.disk.store_generation:
+                return
+            if self._has_voted_since(copy, voter):
                 return
             self._cluster.world.trace(host.name, f"DISK SET BACK to {len(copy.entries)} entries")
             host.crash_daemon()
@@ -79,6 +82,16 @@ class DiskFaults:
             for configuration in self._configurations()
             for voters in voter_sets(configuration)
         )
+
+    def _has_voted_since(self, copy: Stored, voter: Voter) -> bool:
+        """Whether a node was a voter when a copy of its disk was made, or in any set since, as far as any log tells."""
+        copied = Log(copy.entries, copy.snapshot, copy.snapshot_data)
+        logs = [Log(s.entries, s.snapshot, s.snapshot_data) for s in (host.disk.stored() for host in self._cluster.hosts)]
+        longest = max(logs, key=lambda log: log.last_index)
+        if longest.offset > copied.last_index:
+            return True  # nobody can say any more
+        since = (log.configuration_at(index)[1] for log in logs for index in range(copied.last_index, log.last_index + 1))
+        return any(is_voter(each, voter) for each in (copied.configuration, *since, *self._configurations()))
 
     def _configurations(self) -> Iterator[Configuration]:
         """What each node, running or not, takes for the voters. O(log) for one that does not run."""
