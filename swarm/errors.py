@@ -2,8 +2,8 @@
 
 - `OperatorError`: the person at the keyboard can fix it. Shown as `error:`, `cause:`, `hint:`; never a traceback.
 - `PeerError`: the other side broke the rules or is out of reach. Counted, the input dropped, work goes on.
-- `Bug`: one of our own invariants is broken. In a core it stops the node (containers keep running); in an API handler or a
-  stream it ends that one request and is counted.
+- `Bug`: one of our own invariants is broken. In a core it stops the node (containers keep running), whoever asked the core; in an
+  API handler or a stream it ends that one request and is counted.
 
 Every class says when it happens, whether state changed before it was raised, and what the caller should do.
 """

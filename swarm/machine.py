@@ -5,15 +5,19 @@ appends effects to a list that its driver takes and carries out in order. It doe
 only from the `random.Random` it was handed, so that a run is a pure function of its seed.
 
 Promises kept here: `now` never goes backwards for a core (`Core.observe_now`), and effects come out in the order they were
-emitted, each exactly once.
+emitted, each exactly once; a core that broke does nothing any more (`ends_when_broken`).
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
 
 EffectT = TypeVar("EffectT")
+CoreT = TypeVar("CoreT")
 
 
 class Outbox(Generic[EffectT]):
@@ -35,6 +39,37 @@ class Outbox(Generic[EffectT]):
 
     def __len__(self) -> int:
         return len(self._effects)
+
+
+def ends_when_broken(*refusals: type[Exception]) -> Callable[[type[CoreT]], type[CoreT]]:
+    """Of a core's class: once one of its public methods has failed with anything but a refusal, an invariant is broken and the
+    change may be half made; from then on each of them raises that same error. Whoever asked (a request, a peer's call) may end
+    its own work with the first one: the driver's loop meets it at its next tick, and so the node ends, whatever broke the core.
+    Properties go on telling."""
+
+    def guard(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.broken_by is not None:
+                raise self.broken_by
+            try:
+                return method(self, *args, **kwargs)
+            except refusals:
+                raise
+            except Exception as error:
+                self.broken_by = error
+                raise
+
+        return guarded
+
+    def decorate(core: type[CoreT]) -> type[CoreT]:
+        core.broken_by = None  # type: ignore[attr-defined]
+        for name, method in list(vars(core).items()):
+            if inspect.isfunction(method) and not name.startswith("_"):
+                setattr(core, name, guard(method))
+        return core
+
+    return decorate
 
 
 class Core(Protocol):

@@ -33,7 +33,8 @@ from swarm.consensus.messages import (
     VoteReply,
 )
 from swarm.consensus.state import State
-from swarm.errors import Overloaded, Unavailable, UsageError
+from swarm.errors import OperatorError, Overloaded, PeerError, Unavailable, UsageError
+from swarm.machine import ends_when_broken
 from swarm.model.entry import Committed, Configuration, Entry, SnapshotMeta, Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.view import FollowerView
@@ -49,6 +50,7 @@ class Proposed:
     term: int
 
 
+@ends_when_broken(OperatorError, PeerError)
 class Consensus:
     """The core. `me` is this node's id and store generation; `stored` what its store held when it was opened."""
 
@@ -204,7 +206,7 @@ class Consensus:
         if message.term > state.term and not self._is_hypothetical(message):
             self._enter_term(message.term)
         if message.term < state.term and not isinstance(message, PreVote):
-            self._answer_earlier_term(source, message)
+            follower.answer_earlier_term(state, source, message)
             return
         self._dispatch(source, message)
         self._maybe_end_leadership()
@@ -213,14 +215,6 @@ class Consensus:
     def _is_hypothetical(message: Message) -> bool:
         """A pre-vote and a grant of one name a term that nobody has entered yet."""
         return isinstance(message, PreVote) or (isinstance(message, PreVoteReply) and message.granted)
-
-    def _answer_earlier_term(self, source: NodeId, message: Message) -> None:
-        """Tell a leader or candidate of an earlier term that its term is over; everything else is dropped."""
-        state = self._state
-        if isinstance(message, Append | Heartbeat):
-            state.send(source, follower.heartbeat_reply(state, 0))
-        elif isinstance(message, Vote):
-            state.send(source, VoteReply(*state.header(), False))
 
     def _dispatch(self, source: NodeId, message: Message) -> None:
         match message:

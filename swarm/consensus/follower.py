@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from swarm.consensus.effects import RestoreSnapshot
 from swarm.consensus.log import configuration_untrusted
-from swarm.consensus.messages import Append, AppendReply, Heartbeat, HeartbeatReply
+from swarm.consensus.messages import Append, AppendReply, Heartbeat, HeartbeatReply, Message, Vote, VoteReply
 from swarm.consensus.state import State
 from swarm.model.entry import Entry, SnapshotMeta
 from swarm.model.ids import NodeId
@@ -66,6 +66,14 @@ def heartbeat_reply(state: State, number: int) -> HeartbeatReply:
     return HeartbeatReply(
         *state.header(), number, log.last_index, log.last_term, state.applied_index, disk_age_ms, state.disk_full
     )
+
+
+def answer_earlier_term(state: State, source: NodeId, message: Message) -> None:
+    """Tell a leader or candidate of an earlier term that its term is over; everything else is dropped."""
+    if isinstance(message, Append | Heartbeat):
+        state.send(source, heartbeat_reply(state, 0))
+    elif isinstance(message, Vote):
+        state.send(source, VoteReply(*state.header(), False))
 
 
 def on_snapshot(state: State, source: NodeId, meta: SnapshotMeta, data: SnapshotData) -> None:

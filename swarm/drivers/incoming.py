@@ -3,7 +3,8 @@
 Before its first frame counts, the key must be the one the log names for the id, and the hello must name this cluster. A refusal
 is answered in words, since the other side holds the cluster's secret and its operator should know.
 
-Promises: a handler that raises an `OperatorError`, `PeerError` or `Bug` ends that call only; no more than `calls_max` calls of
+Promises: a handler that raises an `OperatorError`, `PeerError` or `Bug` ends that call only (a core that broke then also ends its
+own loop, and so the node: `swarm.machine.ends_when_broken`); no more than `calls_max` calls of
 one connection are answered at once; a call is given up when its caller does.
 """
 

@@ -18,7 +18,8 @@ from typing import assert_never
 
 import msgspec
 
-from swarm.machine import Outbox
+from swarm.errors import OperatorError, PeerError
+from swarm.machine import Outbox, ends_when_broken
 from swarm.membership.broadcast import Broadcasts
 from swarm.membership.claims import Claims
 from swarm.membership.config import Config
@@ -38,6 +39,7 @@ from swarm.model.liveness import MemberStatus, MemberView, Sample
 _PRESENT = (MemberStatus.ALIVE, MemberStatus.SUSPECT)
 
 
+@ends_when_broken(OperatorError, PeerError)
 class Membership:
     """See the module. All times are CLOCK_BOOTTIME seconds of this host."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -13,8 +13,10 @@ import trio.testing
 
 from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Role
+from swarm.consensus.log import Log
 from swarm.drivers.consensus import Replica
-from swarm.errors import DiskFull, StoreFailure, Unavailable, UnknownEntry, UnknownOutcome
+from swarm.drivers.replica_forward import PROPOSE_CALL, ProposeCall, pack_command
+from swarm.errors import Bug, DiskFull, StoreFailure, Unavailable, UnknownEntry, UnknownOutcome
 from swarm.model.command import Found, SetReason
 from swarm.model.entry import KIND_FOUND, Entry, HardState, Voter
 from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
@@ -413,6 +415,37 @@ async def test_a_failed_write_ends_the_replica() -> None:
             world.stores[leader.node_id].fail_next = True
             await leader.submit(command("x"), request_id=RequestId("r"), timeout_s=1)
     assert caught.group_contains(StoreFailure)
+
+
+class TornLog(Log):
+    """Broken on purpose: it adds entries, and says that it could not."""
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        super().append(entries)
+        raise Bug("an invariant of the log is broken")
+
+
+@pytest.mark.parametrize("asked_over", ["a peer's call", "the API"])
+async def test_a_core_that_breaks_ends_the_replica_whoever_asked_it(
+    autojump_clock: trio.testing.MockClock, asked_over: str
+) -> None:
+    refused = False
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with three_nodes() as world:
+            leader, other = await world.leader(), (await world.others())[0]
+            leader.core._state.log.__class__ = TornLog
+            index = leader.last_index
+            with pytest.raises(Bug):
+                if asked_over == "the API":
+                    await leader.submit(command("x"), request_id=RequestId("r"))
+                else:
+                    call = encode(ProposeCall(*pack_command(command("x")), RequestId("r")))
+                    await world.network.nodes[other.node_id].call(leader.node_id, PROPOSE_CALL, call, timeout_s=1)
+            refused = True
+            await trio.sleep(5)
+    assert refused and caught.group_contains(Bug)
+    held = [each for store in world.stores.values() for each in store.durable.entries if each.index > index]
+    assert held == [], "nothing of the broken change left that node, not even to its disk"
 
 
 async def test_a_stalled_disk_gives_the_lease_up(autojump_clock: trio.testing.MockClock) -> None:
