@@ -152,10 +152,15 @@ class ArchiveFolder:
         data = b"".join(files.blocks_of(records))
         if self._size == 0:
             data = files.header(self._cluster_id) + data
-        with open(os.open(self._segment, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as opened:
-            opened.truncate(self._size)
-            opened.seek(self._size)
-            opened.write(data)
+        try:
+            with open(os.open(self._segment, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as opened:
+                opened.truncate(self._size)
+                opened.seek(self._size)
+                opened.write(data)
+        except OSError:
+            if self._size == 0:
+                self._segment.unlink(missing_ok=True)  # nothing of it is whole; the next try may begin another one
+            raise
         self._size += len(data)
         self._since_base_bytes += len(data)
         self._newest_utc[self._segment] = last.time_utc
@@ -247,5 +252,4 @@ class ArchiveFolder:
 
     def _is_old(self, path: Path) -> bool:
         """Whether everything in this segment is older than what is kept, by the log's time."""
-        assert self._segment is not None
-        return self._newest_utc[self._segment] - self._newest_utc[path] > self._age_max_s
+        return max(self._newest_utc.values()) - self._newest_utc[path] > self._age_max_s

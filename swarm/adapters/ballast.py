@@ -25,6 +25,8 @@ BALLAST_BYTES = 64 * 1024 * 1024
 """A vote takes 8 KiB, a snapshot of 100,000 tasks some 30 MiB. Smaller: a compaction may not fit. Larger: more is lost to use."""
 _LOW_BYTES = 1024 * 1024
 _BARE_BYTES = 8 * 1024 * 1024
+_WITHHELD_BLOCKS = 4096
+"""Of what is free but not available, ext4 gives so many blocks (or 2 % of all, if less) to nobody; root may have the rest."""
 
 
 class Ballast:
@@ -94,9 +96,10 @@ class Ballast:
 
 
 def free_bytes(folder: Path) -> int:
-    """What this process may still write."""
+    """What this process may still write; never more than that."""
     found = os.statvfs(folder)
-    return (found.f_bfree if os.geteuid() == 0 else found.f_bavail) * found.f_frsize
+    for_root = found.f_bfree - min(found.f_bfree - found.f_bavail, _WITHHELD_BLOCKS)
+    return (for_root if os.geteuid() == 0 else found.f_bavail) * found.f_frsize
 
 
 def make_room_to_start(folder: Path) -> None:

@@ -17,6 +17,7 @@ anything in it changes.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import random
@@ -271,10 +272,11 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _unusable(folder: Path, error: OSError) -> StartRefused:
+    allow = "run the daemon as root, or give it a folder it may write with --data"
     return StartRefused(
         f"cannot use the data folder {folder}",
         cause=f"{error.strerror or error}: {error.filename or folder}",
-        hint="run the daemon as root, or give it a folder it may write with --data",
+        hint="free space on that disk" if error.errno == errno.ENOSPC else allow,
     )
 
 
