@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
 from testnet import demo, engine, images
 from testnet.bench import bench, consensus, membership
@@ -58,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     soak.add_argument("--minutes", type=float, default=30.0, metavar="M")
     soak.add_argument("--seed", type=int, default=1, metavar="S", help="of what breaks, and when")
     soak.add_argument("--every", type=float, default=8.0, metavar="S", help="seconds between two faults, on average")
+    soak.add_argument("--keep", type=Path, metavar="FILE", help="write what was found there too, as results for a page")
     swarm = commands.add_parser("swarm", help="run `swarm ARGS` on a host")
     swarm.add_argument("host", type=int)
     swarm.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -117,7 +119,9 @@ def run(chosen: argparse.Namespace) -> int:
                 raise TestnetError(f"nothing is called {', '.join(strange)}: choose of {known}")
             return consensus.run(chosen.names, runs=chosen.runs, keep=chosen.keep)
         case "soak":
-            return soak.run(hosts=chosen.hosts, minutes=chosen.minutes, seed=chosen.seed, every_s=chosen.every)
+            return soak.run(
+                hosts=chosen.hosts, minutes=chosen.minutes, seed=chosen.seed, every_s=chosen.every, keep=chosen.keep
+            )
         case "swarm":
             enter(Testnet.attach(), chosen.host, [str(SWARM), *chosen.arguments])
         case "exec":

@@ -22,7 +22,7 @@ from typing import Self
 
 import docker
 
-from testnet import cgroups, faults, golden, images, network, shared, state
+from testnet import cgroups, faults, golden, images, network, shared, small_disk, state
 from testnet.host import SWARM, Host, SharedHost, stop_gently
 from testnet.layout import HOSTS_MAX, Layout, TestnetError, default_layout
 from testnet.processes import Process, all_stats, processes_in_network, wait_until, with_descendants
@@ -51,9 +51,11 @@ class Testnet:
         together: bool = False,
         with_images: tuple[str, ...] = images.NAMES,
         one_engine: bool = False,
+        disk_mib: int = 0,
     ) -> Self:
         """Bring hosts up; on failure nothing is left. `together` founds by one equal line on every host. With
-        `one_engine` all hosts use that of the first: for many daemons that are to run no container."""
+        `one_engine` all hosts use that of the first: for many daemons that are to run no container. With `disk_mib` the data
+        folder of each daemon is on a file system of its own, of that size."""
         if not 1 <= hosts <= HOSTS_MAX:
             raise TestnetError(f"cannot bring up {hosts} hosts: choose 1 to {HOSTS_MAX}")
         layout = default_layout(instance)
@@ -66,7 +68,7 @@ class Testnet:
             if engine == "shared":
                 shared.prepare(layout, hosts, with_images)
             else:
-                net.prepare_hosts(hosts, with_images, one_engine=one_engine)
+                net.prepare_hosts(hosts, with_images, one_engine=one_engine, disk_mib=disk_mib)
             if daemons:
                 net.start_cluster(together=together)
         except BaseException:
@@ -143,6 +145,10 @@ class Testnet:
         """The daemon's Unix socket, usable from outside the host while this boot lasts."""
         return self.host(number).socket_path(self.init(number))
 
+    def data_folder(self, number: int) -> Path:
+        """The daemon's, as seen from outside the host."""
+        return self.host(number).folder / "swarm"
+
     def run(
         self, number: int, *command: str, text: str | None = None, timeout_s: float = 60.0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
@@ -165,29 +171,35 @@ class Testnet:
 
     # Starting
 
-    def prepare_hosts(self, count: int, with_images: tuple[str, ...], *, one_engine: bool = False) -> None:
+    def prepare_hosts(
+        self, count: int, with_images: tuple[str, ...], *, one_engine: bool = False, disk_mib: int = 0
+    ) -> None:
         """Make the network, boot every host and start every engine, with the images in it."""
         network.require_tools()
         store = golden.golden_store(with_images) if with_images else None
         state.save(self.layout, Record(engine="own", hosts={n: HostRecord(number=n) for n in range(1, count + 1)}))
         network.create_bridge(self.layout)
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            list(pool.map(lambda number: self.prepare_host(number, count, disk_mib), range(1, count + 1)))
             own = range(1, 2 if one_engine else count + 1)
-            list(pool.map(lambda number: self.first_boot(number, count, store, with_images), own))
-            list(pool.map(lambda number: self.first_boot_on_the_first(number, count), range(own.stop, count + 1)))
+            list(pool.map(lambda number: self.first_boot(number, store, with_images), own))
+            list(pool.map(self.first_boot_on_the_first, range(own.stop, count + 1)))
 
-    def first_boot(self, number: int, count: int, store: Path | None, with_images: tuple[str, ...]) -> None:
+    def prepare_host(self, number: int, count: int, disk_mib: int) -> None:
+        self.host(number).prepare(count)
+        if disk_mib:
+            small_disk.mount(self.data_folder(number), disk_mib)
+
+    def first_boot(self, number: int, store: Path | None, with_images: tuple[str, ...]) -> None:
         host = self.host(number)
-        host.prepare(count)
         if store is not None:
             golden.seed(store, host.folder / "root")
         self.boot(number)
         images.load_missing(host.engine_url, with_images)
 
-    def first_boot_on_the_first(self, number: int, count: int) -> None:
+    def first_boot_on_the_first(self, number: int) -> None:
         """A host whose engine is the first host's."""
         host = self.host(number)
-        host.prepare(count)
         (host.folder / "docker.sock").symlink_to(self.engine(1).removeprefix("unix://"))
         self.note(number, INIT, host.start_init())
 
@@ -344,6 +356,7 @@ class Testnet:
             self.end_hosts(recorded)
         else:
             shared.remove(self.layout, recorded)
+        small_disk.unmount_below(self.layout.state)
         if self.layout.state.exists():
             shutil.rmtree(self.layout.state)
 

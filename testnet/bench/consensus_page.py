@@ -16,6 +16,7 @@ ORDER = (
     "followers-2",
     "followers-10",
     "followers-50",
+    "soak",
 )
 
 INTRODUCTION = """# Consensus, measured

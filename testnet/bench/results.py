@@ -42,9 +42,8 @@ class ResultsPage:
 
     def record(self, name: str, section: Section, command: str) -> Path:
         """Keep these results under that name, in place of older ones, and write the page again."""
-        where = Recorded(section, command, commit(), platform.python_version(), f"{os.cpu_count()} ({processor()})")
         self.results.mkdir(parents=True, exist_ok=True)
-        (self.results / f"{name}.json").write_text(_lines(asdict(where)) + "\n")
+        write_results(self.results / f"{name}.json", section, command)
         self.page.write_text(self.render())
         return self.page
 
@@ -60,6 +59,12 @@ class ResultsPage:
         if missed:
             short += " Not met: " + "; ".join(missed) + ". The sections say by how much, and what bounds it."
         return "\n\n".join([self.introduction, short, *map(_told, results)]) + "\n"
+
+
+def write_results(path: Path, section: Section, command: str) -> None:
+    """One results file. The page takes it in when it is written next."""
+    found = Recorded(section, command, commit(), platform.python_version(), f"{os.cpu_count()} ({processor()})")
+    path.write_text(_lines(asdict(found)) + "\n")
 
 
 def _told(result: Recorded) -> str:

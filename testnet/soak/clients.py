@@ -13,7 +13,7 @@ import time
 from collections import Counter
 
 from swarm.client.client import Client, new_request_id, task_path
-from swarm.errors import NotFound, OperatorError, UnknownOutcome
+from swarm.errors import DiskFull, NotFound, OperatorError, UnknownOutcome
 from testnet.cluster import Testnet
 from testnet.layout import TestnetError
 from testnet.observer import boottime_s
@@ -102,7 +102,9 @@ class Hammer(threading.Thread):
                 is_unknown = True
             except NotFound:
                 return self._told(called, Outcome.UNKNOWN if is_unknown or method == "DELETE" else Outcome.REFUSED)
-            except REFUSALS:
+            except REFUSALS as refusal:
+                if isinstance(refusal, DiskFull):
+                    self.counts["refusals for want of room"] += 1
                 if not is_unknown:
                     return self._told(called, Outcome.REFUSED)
             if boottime_s() - called > ASK_AGAIN_S:

@@ -1,8 +1,8 @@
 """`./testnet/run soak`: real daemons in trouble for as long as one likes, under a stream of submits, and then the reckoning.
 
 While it lasts, clients write down what they asked and were told. Then everything is mended, and the cluster owes: all nodes alive
-and of one mind, every acknowledged task there and no removed one, each container that is wanted running exactly once, new work
-accepted, and a history that one single cluster could have given.
+and of one mind, every acknowledged task there and no removed one, each container that is wanted running exactly once, room on
+every disk, new work accepted, and a history that one single cluster could have given.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from pathlib import Path
 
+from swarm.adapters.ballast import BALLAST_BYTES
+from testnet import small_disk
 from testnet.bench.api import NodeApi
+from testnet.bench.results import write_results
 from testnet.cluster import Testnet
 from testnet.layout import TestnetError
 from testnet.observer import Observer, boottime_s
 from testnet.processes import wait_until
 from testnet.soak.clients import NOWHERE, Hammer
+from testnet.soak.full_disks import DISK_MIB
 from testnet.soak.history import History, Read, judge
+from testnet.soak.report import Report, longest_without_write_s
 from testnet.soak.trouble import Trouble
 
 CONVERGE_S = 120.0
@@ -28,41 +33,17 @@ PACE_S = 0.4
 STEP_S = 0.1
 
 
-@dataclass(slots=True)
-class Report:
-    """What a soak found."""
-
-    seed: int
-    hosts: int
-    minutes: float
-    asked: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    story: list[str] = field(default_factory=list)
-    longest_without_write_s: float = 0.0
-    healed_in_s: float = 0.0
-    wrong: list[str] = field(default_factory=list)
-
-    def lines(self) -> list[str]:
-        asked = ", ".join(f"{count} {what}" for what, count in sorted(self.asked.items()))
-        faults = ", ".join(f"{count} x {what}" for what, count in sorted(self.faults.items()))
-        return [
-            f"soak of {self.hosts} hosts for {self.minutes:g} min, seed {self.seed}",
-            f"asked:  {asked}",
-            f"faults: {faults}",
-            f"longest time of a client without an accepted write: {self.longest_without_write_s:.1f} s; well again "
-            f"{self.healed_in_s:.1f} s after everything was mended",
-            *(f"WRONG: {each}" for each in self.wrong),
-            "nothing is wrong" if not self.wrong else f"{len(self.wrong)} things are wrong",
-        ]
-
-
-def run(*, hosts: int, minutes: float, seed: int, every_s: float) -> int:
-    """Print the report; 1 when anything is wrong. The testnet is left up then, for whoever looks into it."""
-    net = Testnet.up(hosts)
+def run(*, hosts: int, minutes: float, seed: int, every_s: float, keep: Path | None = None) -> int:
+    """Print the report, and write it to `keep` as results of a measurement; 1 when anything is wrong. The testnet is left up
+    then, for whoever looks into it."""
+    net = Testnet.up(hosts, disk_mib=DISK_MIB)
     report = soak(net, minutes=minutes, seed=seed, every_s=every_s)
+    if keep is not None:
+        write_results(keep, report.section(), f"./testnet/run soak --hosts {hosts} --minutes {minutes:g} --seed {seed}")
+    if report.wrong:
+        print("what was done to it:\n" + "\n".join(report.story))
     print("\n".join(report.lines()))
     if report.wrong:
-        print("\nwhat was done to it:\n" + "\n".join(report.story))
         return 1
     net.down()
     return 0
@@ -92,9 +73,11 @@ def soak(net: Testnet, *, minutes: float, seed: int, every_s: float) -> Report:
         report.wrong += reckoning.settle()
         report.healed_in_s = time.monotonic() - mended_at
         report.wrong += reckoning.judge()
-    report.faults, report.story = trouble.counts, trouble.story
-    report.longest_without_write_s = max(hammer.longest_without_write_s for hammer in hammers)
-    report.wrong += [f"a daemon ended that nobody killed: {each}" for each in trouble.ended_by_itself]
+    report.faults, report.disks, report.story = trouble.counts, trouble.disks.counts, trouble.story
+    report.longest_without_write_s = longest_without_write_s(history)
+    report.longest_of_a_client_s = max(hammer.longest_without_write_s for hammer in hammers)
+    ended = [*trouble.ended_by_itself, *trouble.disks.ended]
+    report.wrong += [f"a daemon ended that nobody killed: {each}" for each in ended]
     return report
 
 
@@ -113,9 +96,13 @@ class Reckoning:
             for number in self._net.hosts:
                 self._net.wait_for_nodes(self._net.hosts, seen_by=number, timeout_s=CONVERGE_S)
             wait_until(lambda: not self._wrong_copies(), timeout_s=CONVERGE_S, what="each container to run once", interval_s=0.5)
+            wait_until(self._has_room_everywhere, timeout_s=CONVERGE_S, what="every ballast to be made again", interval_s=0.5)
         except TestnetError as problem:
             return [f"not well after everything was mended: {problem}", *self._wrong_copies()[:10]]
         return []
+
+    def _has_room_everywhere(self) -> bool:
+        return all(small_disk.ballast_bytes(self._net.data_folder(number)) >= BALLAST_BYTES for number in self._net.hosts)
 
     def _wrong_copies(self) -> list[str]:
         copies = Counter(interval.task for interval in self._observer.running())

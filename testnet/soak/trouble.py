@@ -1,4 +1,4 @@
-"""Trouble: faults of hosts, daemons, engines and paths, drawn from a seed, each mended after a while.
+"""Trouble: faults of hosts, daemons, engines, disks and paths, drawn from a seed, each mended after a while.
 
 At most a minority of the hosts is in trouble at any moment, except for a blackout, which takes all of them: then nothing is
 promised but that what was acknowledged is still there. A service manager's work (starting a daemon that ended) is done here too,
@@ -7,6 +7,7 @@ and a daemon that ended though nobody killed it is written down.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import Counter
@@ -14,9 +15,13 @@ from collections.abc import Callable
 
 from testnet.cluster import Testnet
 from testnet.layout import TestnetError
+from testnet.soak.full_disks import FullDisks
 from testnet.state import DAEMON
 
-KINDS = ("power", "power", "daemon", "daemon", "engine", "freeze", "stall", "isolate", "pair", "one way", "leader", "blackout")
+KINDS = (
+    "power", "power", "daemon", "daemon", "engine", "freeze", "stall", "isolate", "pair", "one way", "leader", "blackout",
+    "full disk", "full disk", "full disk of the leader", "full disk, reserve too",
+)  # fmt: skip
 """As often as they stand here."""
 
 
@@ -27,6 +32,7 @@ class Trouble:
         self.counts: Counter[str] = Counter()
         self.story: list[str] = []
         self.ended_by_itself: list[str] = []
+        self.disks = FullDisks(net)
         self._net = net
         self._rng = random.Random(f"{seed}/trouble")
         self._every_s = every_s
@@ -42,6 +48,7 @@ class Trouble:
         now = time.monotonic()
         for repair in [each for each in self._repairs if each[0] <= now]:
             self._mend(repair)
+        self.disks.follow_all()
         self._look()
         if now >= self._next_at:
             self._next_at = now + self._rng.expovariate(1 / self._every_s)
@@ -72,7 +79,7 @@ class Trouble:
         well = [number for number in hosts if number not in self._broken]
         if not well or len(self._broken) + 1 > (len(hosts) - 1) // 2:
             return
-        number = self._leader_among(well) if kind == "leader" else self._rng.choice(well)
+        number = self._leader_among(well) if "leader" in kind else self._rng.choice(well)
         actions: dict[str, Callable[[int], None]] = {
             "power": lambda n: self._power(n, self._rng.uniform(2, 25)),
             "leader": lambda n: self._power(n, self._rng.uniform(2, 10)),
@@ -83,6 +90,9 @@ class Trouble:
             "isolate": lambda n: self._cut(n, [other for other in hosts if other != n]),
             "pair": lambda n: self._cut(n, [self._rng.choice([other for other in hosts if other != n])]),
             "one way": lambda n: self._cut(n, [other for other in hosts if other != n], one_way=True),
+            "full disk": self._fill,
+            "full disk of the leader": self._fill,
+            "full disk, reserve too": lambda n: self._fill(n, takes_reserve=True),
         }
         self._note(kind, [number])
         actions[kind](number)
@@ -118,6 +128,12 @@ class Trouble:
         for other in others:
             self._net.cut(number, other, one_way=one_way)
         self._mend_later(number, self._rng.uniform(1, 25), self._net.heal)
+
+    def _fill(self, number: int, *, takes_reserve: bool = False) -> None:
+        lasts_s = self._rng.uniform(3, 25)
+        killed_after_s = lasts_s * self._rng.random() if self._rng.random() < 0.3 else math.inf
+        self.disks.fill(number, takes_reserve=takes_reserve, kill_at=time.monotonic() + killed_after_s)
+        self._mend_later(number, lasts_s, lambda: self.disks.free(number))
 
     # ---- mending
 
