@@ -273,6 +273,7 @@ class Consensus:
         if self._leadership is not None:
             self._leadership.maybe_commit()
             self._maybe_end_leadership()
+        self._state.maybe_let_go()
 
     def on_disk(self, last_write_completed: float, now: float, *, full: bool = False) -> None:
         """The driver's own small write, once a second, completed then. `full`: no entries from now on, but what must be."""
@@ -378,9 +379,11 @@ class Consensus:
         self._maybe_end_leadership()
 
     def step_down(self, now: float, *, for_good: bool = False) -> None:
-        """Stop leading, `for_good` until this process ends (voting goes on); somebody is elected when the promises run out."""
+        """Stop leading; somebody is elected when the promises run out. `for_good`: nothing is applied here any more, until this
+        process ends; voting goes on, and the log in memory stays short."""
         self._state.observe_now(now)
         self._state.abstains = self._state.abstains or for_good
+        self._state.maybe_let_go()
         if self._leadership is not None:
             self._leadership.over = "asked to step down"
             self._maybe_end_leadership()

@@ -1,10 +1,12 @@
 """The log in memory: entries behind a snapshot, and the configurations among them.
 
 Pure: no I/O, no clock, no randomness of its own. Entries are kept from `offset + 1` on; `offset` trails the snapshot a little so
-that followers just behind it need no snapshot. A configuration is in force from the moment its entry is appended and is out of
-force when that entry is truncated (Raft, section 6), so they stand on a stack.
+that followers just behind it need no snapshot. A node that applies nothing any more has no further snapshot to compact with: it
+lets go of what is committed and on its disk (`let_go`), and the offset runs ahead of the snapshot. A configuration is in force
+from the moment its entry is appended and is out of force when that entry is truncated (Raft, section 6), so they stand on a
+stack.
 
-Invariants: indexes are consecutive; terms never fall; offset <= snapshot.index <= last_index.
+Invariants: indexes are consecutive; terms never fall; snapshot.index <= last_index; offset <= snapshot.index, or what was let go.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class Log:
         self.snapshot_data: SnapshotData | None = None
         self.offset = 0
         self._offset_term = 0
+        self._let_go_to = 0
         self._entries: list[Entry] = []
         self._configurations: list[tuple[int, Configuration]] = []
         if snapshot is not None and snapshot_data is not None:
@@ -142,6 +145,17 @@ class Log:
         kept = [pair for pair in self._configurations if pair[0] > meta.configuration_index]
         self._configurations = [(meta.configuration_index, meta.configuration), *kept]
 
+    def let_go(self, upto: int, *, at_least: int) -> None:
+        """Forget the entries up to `upto`, all committed and durable, but for the newest of the log (its time is asked for);
+        nothing when that is fewer than `at_least`. The disk keeps them, for the next start. Whoever leads never needs them of
+        this node: a follower is asked for no more than terms behind its commit index."""
+        upto = min(upto, self.last_index - 1)
+        if upto - self.offset < max(at_least, 1):
+            return
+        term = self._entries[upto - self.offset - 1].term
+        del self._entries[: upto - self.offset]
+        self.offset, self._offset_term, self._let_go_to = upto, term, upto
+
     def reset(self, meta: SnapshotMeta, data: SnapshotData) -> None:
         """Forget every entry: the log is this snapshot now."""
         self.snapshot, self.snapshot_data = meta, data
@@ -155,6 +169,7 @@ class Log:
         for entry in self._entries:
             assert entry.index == index + 1 and entry.term >= term, f"entry {entry.index} after {index}"
             index, term = entry.index, entry.term
-        assert self.snapshot is None or self.offset <= self.snapshot.index <= self.last_index
+        assert self.snapshot is None or self.snapshot.index <= self.last_index
+        assert self.snapshot is None or self.offset <= max(self.snapshot.index, self._let_go_to)
         places = [at for at, _ in self._configurations]
         assert places == sorted(places), "configurations stand in the order of their entries"

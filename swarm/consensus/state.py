@@ -62,7 +62,7 @@ class State:
         self.election_deadline = now + self.election_timeout_s()
         self.learners: tuple[Voter, ...] = ()
         self.abstains = False
-        """Votes, but never campaigns: its catalog stands still, so it could commit and never act."""
+        """Votes and acknowledges, but never campaigns: its catalog stands still, so it could commit and never act."""
         if stored.snapshot is not None:
             assert stored.snapshot_data is not None, "a snapshot has data"
             self.outbox.emit(RestoreSnapshot(stored.snapshot, stored.snapshot_data))
@@ -168,10 +168,16 @@ class State:
         self.handed_index = index
         return True
 
+    def maybe_let_go(self) -> None:
+        """A node that stopped applying makes no snapshots, so nothing else would ever shorten its log. It keeps acknowledging all
+        the same: a voter that did not would take the cluster's majority away with its own upgrade outstanding."""
+        if self.abstains:
+            self.log.let_go(min(self.commit_index, self.writes.durable_index), at_least=self.config.trailing)
+
     def check(self) -> None:
         """Assert every invariant. O(n)."""
         self.log.check()
         self.writes.check(self.hard_state)
         assert self.applied_index <= self.handed_index <= self.commit_index <= self.log.last_index
-        assert self.log.offset <= self.applied_index
+        assert self.log.offset <= self.applied_index or self.abstains
         assert self.log.last_term <= self.term

@@ -6,7 +6,8 @@ proposed an entry waits for its (index, term): when another term stands at that 
 proposal was not carried out and never will be; when a snapshot went past it, nobody here can say.
 
 Promises kept here: every entry is applied once and in order; an entry of an unknown kind stops applying for good, the core is
-told nothing beyond it, and the node goes on voting and acknowledging; nobody waits for a result that cannot come.
+told nothing beyond it, and the node goes on voting and acknowledging (its log in memory stays short, that on its disk grows until
+the upgrade: `consensus.log`); nobody waits for a result that cannot come.
 """
 
 from __future__ import annotations
@@ -141,6 +142,7 @@ class Applier:
     def _halt(self, why: str) -> None:
         """Apply nothing any more, and lead no more: a leader that does not apply could commit and never act."""
         self.halted = why
+        self._queue.clear()
         self._tell_waiting()
         self._core.step_down(self._clock.now(), for_good=True)
         self._wake()
