@@ -2,8 +2,8 @@
 
 A snapshot is a sequence of blocks, each a 4-byte length and a CBOR array: first a header (format, cluster id, where it stands),
 then the tables in a fixed order, sorted by key and cut into slices of 100 records, so that the loop never encodes for
-long in one go. Equal states give equal bytes, on every replica: the digest is a hash of them. Request ids and removed nodes
-are state and belong to it; indexes and the ring of events do not.
+long in one go. Equal states give equal bytes, on every replica; the digest is a hash of the same blocks. Request ids and removed
+nodes are state and belong to it; indexes and the ring of events do not.
 
 Making one and reading one are both done in steps of a few milliseconds: the large tables are read as they were at one moment
 (`moment`), a block a step; a reader takes pieces cut anywhere, decodes a block a step, and then fills tables and indexes, some
@@ -17,7 +17,7 @@ Pure: no I/O, no clock, no randomness of its own.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -43,6 +43,8 @@ SLICE_RECORDS = 100
 FILL_RECORDS = 500
 _BLOCK_BYTES_MAX = 512 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
+Pack = Callable[[Any], bytes]
+"""Makes bytes of one block's content."""
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True):
@@ -66,19 +68,20 @@ class _Slice(msgspec.Struct, frozen=True, array_like=True):
     records: list[Any]
 
 
-def slices(state: State, requests: Requests, *, bare: bool = False) -> Iterator[bytes]:
+def slices(state: State, requests: Requests, *, bare: bool = False, pack: Pack | None = None) -> Iterator[bytes]:
     """The blocks, in order. All of them are of the moment of the first `next`: the state may change between two of them. Drain
     it or close it: until then every change of a task costs a little more.
 
-    `bare` leaves out what is not to leave the cluster: its secrets, its API tokens, and credentials of registries."""
+    `bare` leaves out what is not to leave the cluster: its secrets, its API tokens, and credentials of registries. `pack` makes
+    other bytes of each block than a snapshot's: for who compares, and reads nothing back."""
     moment = state.begin_moment()
     try:
-        yield from _blocks(state, requests, moment, bare=bare)
+        yield from _blocks(state, requests, moment, bare=bare, pack=pack or _block)
     finally:
         state.end_moment(moment)
 
 
-def _blocks(state: State, requests: Requests, moment: Moment, *, bare: bool) -> Iterator[bytes]:
+def _blocks(state: State, requests: Requests, moment: Moment, *, bare: bool, pack: Pack) -> Iterator[bytes]:
     header = _Header(
         FORMAT, state.cluster_id, state.last_index, state.last_time_utc, state.configuration, state.configuration_index,
         state.schema,
@@ -91,14 +94,14 @@ def _blocks(state: State, requests: Requests, moment: Moment, *, bare: bool) -> 
     if bare:
         tokens, secrets = [], []
         tasks = (list(map(without_credentials, part)) for part in tasks)
-    yield _block(header)
-    yield from _table("nodes", _cut(nodes))
-    yield from _table("removed", _cut(removed))
-    yield from _table("tasks", tasks)
-    yield from _table("assignments", moment.assignment_slices(SLICE_RECORDS))
-    yield from _table("tokens", _cut(tokens))
-    yield from _table("requests", _cut(kept))
-    yield from _table("secrets", _cut(secrets))
+    yield pack(header)
+    yield from _table("nodes", _cut(nodes), pack)
+    yield from _table("removed", _cut(removed), pack)
+    yield from _table("tasks", tasks, pack)
+    yield from _table("assignments", moment.assignment_slices(SLICE_RECORDS), pack)
+    yield from _table("tokens", _cut(tokens), pack)
+    yield from _table("requests", _cut(kept), pack)
+    yield from _table("secrets", _cut(secrets), pack)
 
 
 def without_credentials(task: Task) -> Task:
@@ -111,7 +114,7 @@ def _cut(records: Sequence[Any]) -> Iterator[list[Any]]:
         yield list(records[start : start + SLICE_RECORDS])
 
 
-def _table(name: str, parts: Iterator[list[Any]]) -> Iterator[bytes]:
+def _table(name: str, parts: Iterator[list[Any]], pack: Pack) -> Iterator[bytes]:
     """Blocks of exactly `SLICE_RECORDS` records, whatever the parts: equal states give equal bytes. An empty piece where a part
     filled none."""
     waiting: list[Any] = []
@@ -120,10 +123,10 @@ def _table(name: str, parts: Iterator[list[Any]]) -> Iterator[bytes]:
         if len(waiting) < SLICE_RECORDS:
             yield b""
         while len(waiting) >= SLICE_RECORDS:
-            yield _block(_Slice(name, waiting[:SLICE_RECORDS]))
+            yield pack(_Slice(name, waiting[:SLICE_RECORDS]))
             del waiting[:SLICE_RECORDS]
     if waiting:
-        yield _block(_Slice(name, waiting))
+        yield pack(_Slice(name, waiting))
 
 
 def _block(content: Any) -> bytes:

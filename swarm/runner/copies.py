@@ -10,6 +10,7 @@ refused for going back; a restart therefore stays RESTARTING until it runs again
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -33,8 +34,7 @@ class Holdings(msgspec.Struct, frozen=True, array_like=True):
     held: tuple[tuple[Assignment, TaskSpec], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """What a report says, but for its number."""
 
     phase: Phase
@@ -127,14 +127,8 @@ class Copy:
 
     def content(self) -> Content:
         """What a report would say now."""
-        return Content(
-            phase=self.phase,
-            container_id=self.container.container_id if self.container is not None else self.recorded_container,
-            exit_code=self.exit_code,
-            reason=self.reason,
-            restarts=self.restarts,
-            started_utc=self.started_utc,
-        )
+        container_id = self.container.container_id if self.container is not None else self.recorded_container
+        return Content(self.phase, container_id, self.exit_code, self.reason, self.restarts, self.started_utc)
 
     @property
     def recorded_container(self) -> str:

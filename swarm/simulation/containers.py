@@ -66,22 +66,6 @@ class Containers:
         replica.on_applied.append(self._on_applied)
         daemon.later(0.05, None, self._look)
 
-    @property
-    def next_deadline(self) -> float:
-        return self.core.next_deadline
-
-    def tick(self, now: float) -> None:
-        self.core.tick(now)
-
-    def on_stall(self, gap_s: float, now: float) -> None:
-        self.core.on_stall(gap_s, now)
-
-    def take(self) -> list[Effect]:
-        return self.core.take_effects()
-
-    def check(self) -> None:
-        self.core.check()
-
     # ---- inputs
 
     def _on_applied(self, entries: tuple[Entry, ...], results: tuple[Applied, ...], restored: bool) -> None:

@@ -57,22 +57,6 @@ class Gossip:
         daemon.on_streams.append((self, self._on_stream))
         replica.on_applied.append(lambda entries, results, restored: self._on_applied(restored or _about_nodes(entries)))
 
-    @property
-    def next_deadline(self) -> float:
-        return self.core.next_deadline
-
-    def tick(self, now: float) -> None:
-        self.core.tick(now)
-
-    def on_stall(self, gap_s: float, now: float) -> None:
-        self.core.on_stall(gap_s, now)
-
-    def take(self) -> list[Effect]:
-        return self.core.take_effects()
-
-    def check(self) -> None:
-        self.core.check()
-
     def members(self) -> Mapping[NodeId, MemberView]:
         """As the core sees them."""
         return self.core.members()

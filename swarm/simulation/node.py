@@ -33,6 +33,17 @@ LAG_S = 0.002
 """A loop that is awake is late by up to this much."""
 
 
+class Core(Protocol):
+    """What every core takes and gives."""
+
+    @property
+    def next_deadline(self) -> float: ...
+    def tick(self, now: float) -> None: ...
+    def on_stall(self, gap_s: float, now: float) -> None: ...
+    def take_effects(self) -> list[Any]: ...
+    def check(self) -> None: ...
+
+
 class Part(Protocol):
     """A core with its driver's share of the work."""
 
@@ -41,12 +52,8 @@ class Part(Protocol):
     """It was fed: its effects are to be taken and its deadline looked at."""
 
     @property
-    def next_deadline(self) -> float: ...
-    def tick(self, now: float) -> None: ...
-    def on_stall(self, gap_s: float, now: float) -> None: ...
-    def take(self) -> list[Any]: ...
+    def core(self) -> Core: ...
     def carry_out(self, effect: Any) -> None: ...
-    def check(self) -> None: ...
 
 
 class PacketPart(Part, Protocol):
@@ -179,11 +186,11 @@ class Daemon:
         for part in self.parts:
             if part.dirty:
                 part.dirty = False
-                for effect in part.take():
+                core = part.core
+                for effect in core.take_effects():
                     self._todo.append((part, part.carry_out, effect))
-                self._armed.setdefault(part.name, math.inf)
-                deadline = part.next_deadline
-                if deadline < self._armed[part.name]:
+                deadline = core.next_deadline
+                if deadline < self._armed.get(part.name, math.inf):
                     self._wake_at(part, deadline)
         return bool(self._todo)
 
@@ -199,9 +206,9 @@ class Daemon:
         if self.is_frozen:
             return
         now = self.now()
-        due = part.next_deadline
+        due = part.core.next_deadline
         if now >= due:
-            self.feed(part, part.tick, now)
+            self.feed(part, part.core.tick, now)
         elif due < math.inf:
             self._wake_at(part, due)
 
@@ -244,7 +251,7 @@ class Daemon:
         if gap_s > STALL_S and self.is_running:
             for part in self.parts:
                 part.dirty = True
-                part.on_stall(gap_s, self.now())
+                part.core.on_stall(gap_s, self.now())
         waiting, self._inbox = self._inbox, deque()
         while waiting and self.is_alive:
             fed, handler, arguments = waiting.popleft()
@@ -270,4 +277,4 @@ class Daemon:
     def check(self) -> None:
         """Assert the invariants of every core."""
         for part in self.parts:
-            part.check()
+            part.core.check()

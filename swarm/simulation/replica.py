@@ -86,24 +86,8 @@ class Replica:
         daemon.later(PROBE_EVERY_S, None, self._probe)
 
     @property
-    def next_deadline(self) -> float:
-        return self.core.next_deadline
-
-    @property
     def may_act(self) -> bool:
         return self.core.may_act(self.daemon.now())
-
-    def tick(self, now: float) -> None:
-        self.core.tick(now)
-
-    def on_stall(self, gap_s: float, now: float) -> None:
-        self.core.on_stall(gap_s, now)
-
-    def take(self) -> list[Effect]:
-        return self.core.take_effects()
-
-    def check(self) -> None:
-        self.core.check()
 
     def _touch(self) -> None:
         self.dirty = True

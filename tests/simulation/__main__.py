@@ -7,6 +7,7 @@ exit code is 1 when any seed failed. `--quiet` tells failures and one line a tho
 from __future__ import annotations
 
 import argparse
+import gc
 import subprocess
 import sys
 import time
@@ -35,7 +36,10 @@ def told(moment: float, who: str, what: str) -> None:
 
 
 def run(seed: int, options: dict[str, Any]) -> Ran:
-    """Run one seed. Whatever a core raises is a finding; the next seeds are run all the same."""
+    """Run one seed. Whatever a core raises is a finding; the next seeds are run all the same. Garbage is collected in between."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
     try:
         return Ran(seed, "", run_seed(seed, **options))
     except Exception as error:

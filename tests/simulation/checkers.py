@@ -93,13 +93,14 @@ class Checkers(Watch):
     def _check_news(self, daemon: Member) -> None:
         """What a life of a daemon believes of a member never gets older."""
         known = self._news.setdefault((daemon.host_number, daemon.life), {})
-        for view in daemon.gossip.members().values():
-            order = (view.generation, view.incarnation)
-            if order < known.get(view.name, order):
+        table = daemon.gossip.core._table
+        for record in (*table.records.values(), table.me):
+            order = (record.generation, record.incarnation)
+            if order < known.get(record.name, order):
                 raise Violation(
-                    f"news never gets older: {daemon.host.name} believed {view.name} {known[view.name]}, now {order}"
+                    f"news never gets older: {daemon.host.name} believed {record.name} {known[record.name]}, now {order}"
                 )
-            known[view.name] = order
+            known[record.name] = order
 
     def _check_leases(self) -> None:
         holders = [
