@@ -161,6 +161,11 @@ class Catalog:
         return self._state.by_node
 
     @property
+    def placed(self) -> Mapping[NodeId, Mapping[str, None]]:
+        """Ids of each node's assignments, ended ones included; nothing under the id of a node that has none."""
+        return self._state.placed
+
+    @property
     def reserved(self) -> Mapping[NodeId, Resources]:
         return self._state.reserved
 
@@ -194,12 +199,9 @@ class Catalog:
         return lookup.find_node(self._state, text)
 
     def held_by(self, node_id: NodeId) -> dict[str, tuple[Assignment, Task]]:
-        """Every assignment of a node that is not removed, ended ones included: what its runner keeps. O(assignments)."""
-        return {
-            assignment.id: (assignment, self._state.tasks[assignment.task_id])
-            for assignment in self._state.assignments.values()
-            if assignment.node_id == node_id
-        }
+        """Every assignment of a node that is not removed, ended ones included: what its runner keeps. O(of them)."""
+        found = (self._state.assignments[each] for each in self._state.placed.get(node_id, ()))
+        return {assignment.id: (assignment, self._state.tasks[assignment.task_id]) for assignment in found}
 
     def view(
         self,
@@ -260,12 +262,14 @@ class Catalog:
     def restore(self, data: bytes) -> None:
         """The same in one go. Raises `BadMessage`, with nothing changed."""
         restoring = self.restoring()
-        for _ in itertools.chain(restoring.feed(data), restoring.finish()):
+        for _ in itertools.chain(restoring.feed(data), restoring.finish(), restoring.clear()):
             pass
 
-    def _become(self, state: State, requests: Requests) -> None:
-        """Events begin anew there."""
+    def _become(self, state: State, requests: Requests) -> tuple[State, Requests]:
+        """What it was until now. Events begin anew there."""
+        replaced = self._state, self._requests
         self._state, self._requests, self._events = state, requests, EventRing(state.last_index)
+        return replaced
 
     def digest(self) -> bytes:
         """SHA-256 of the state: equal on all replicas at an equal applied index. O(state)."""

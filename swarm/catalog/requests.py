@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -22,6 +22,7 @@ from swarm.model.outcome import Rejected
 
 KEPT_S = 24 * 3600.0
 KEPT_MAX = 100_000
+CLEAR_STEP = 1000
 
 
 class RequestRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -81,6 +82,13 @@ class Requests:
         """Drop what is over age or over number at this moment of log time."""
         while self._order and (len(self._order) > KEPT_MAX or self._order[0].time_utc < time_utc - KEPT_S):
             del self._by_id[self._order.popleft().request_id]
+
+    def clear_steps(self) -> Iterator[None]:
+        """Let go of everything, some a step."""
+        while self._order:
+            for _ in range(min(CLEAR_STEP, len(self._order))):
+                del self._by_id[self._order.popleft().request_id]
+            yield
 
 
 def _content(entry: Entry) -> bytes:

@@ -41,6 +41,7 @@ FORMAT = 1
 SLICE_RECORDS = 100
 """In one block: some 2 ms to decode. Equal states give equal bytes only where this is equal, too."""
 FILL_RECORDS = 500
+CLEAR_RECORDS = 10_000
 _BLOCK_BYTES_MAX = 512 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 Pack = Callable[[Any], bytes]
@@ -213,6 +214,13 @@ class Reading:
             self._requests.extend(records)
             yield
         yield from into.rebuild_steps()
+
+    def clear(self) -> Iterator[None]:
+        """Let go of the records as they were read, after `finish`; the state has them."""
+        for records in self._tables.values():
+            while records:
+                del records[-CLEAR_RECORDS:]
+                yield
 
     @property
     def requests(self) -> Requests:

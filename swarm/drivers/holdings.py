@@ -1,7 +1,7 @@
 """This node's share of the catalog: its assignments that were not removed, each with its task's specification.
 
 Kept up by what each applied entry touched, so that an entry costs what it changes and not what the catalog holds. A restored
-snapshot is read whole. Promise: what `held` returns is true at the catalog's applied index.
+snapshot is read anew by the catalog's index of this node's. Promise: what `held` returns is true at the catalog's applied index.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ class CatalogView(Protocol):
     def tasks(self) -> Mapping[TaskId, Task]: ...
     @property
     def assignments(self) -> Mapping[str, Assignment]: ...
+    @property
+    def placed(self) -> Mapping[NodeId, Mapping[str, None]]: ...
 
 
 class Holdings:
@@ -48,8 +50,8 @@ class Holdings:
         """(applied index, assignment id -> (record, specification))."""
         if self._all:
             self._held = {}
-            for assignment in self._catalog.assignments.values():
-                self._take(assignment)
+            for assignment_id in self._catalog.placed.get(self._node_id, ()):
+                self._take(self._catalog.assignments[assignment_id])
         elif self._touched:
             self._refresh()
         self._all, self._touched, self.stale = False, {}, False

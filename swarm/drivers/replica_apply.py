@@ -12,8 +12,9 @@ the upgrade: `consensus.log`); nobody waits for a result that cannot come.
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import trio
@@ -68,6 +69,16 @@ def _unknown(why: str) -> UnknownOutcome:
     return UnknownOutcome(
         "the request may or may not have been carried out", cause=why, hint="ask again with the same request id"
     )
+
+
+async def _drain(steps: Iterator[None]) -> None:
+    """All steps, with room for others after each but the last. What a step made is kept out of the collector's sight at once: it
+    stays, or is freed when it is let go, and full collections over a catalog half read took up to 7 ms each. A cycle that is
+    garbage at such a moment is never freed: a few objects of whatever ran during the restore."""
+    for _ in steps:
+        gc.freeze()
+        await trio.lowlevel.checkpoint()
+    gc.freeze()
 
 
 class Applier:
@@ -155,12 +166,10 @@ class Applier:
         try:
             for start in range(0, effect.meta.length, SNAPSHOT_CHUNK_BYTES):
                 end = min(start + SNAPSHOT_CHUNK_BYTES, effect.meta.length)
-                for _ in restoring.feed(await self._store.read(effect.data, start, end)):
-                    await trio.lowlevel.checkpoint()
+                await _drain(restoring.feed(await self._store.read(effect.data, start, end)))
                 if self._skip_to_newer(effect):
                     return
-            for _ in restoring.finish():
-                await trio.lowlevel.checkpoint()
+            await _drain(restoring.finish())
         except UnknownEntry as error:
             self._halt(str(error))
             return
@@ -168,6 +177,7 @@ class Applier:
             raise StoreFailure(f"cannot restore the snapshot at {effect.meta.index}: {error}") from error
         self._queue.popleft()
         self._restored(effect)
+        await _drain(restoring.clear())
 
     def _skip_to_newer(self, effect: RestoreSnapshot) -> bool:
         """Whether a later snapshot waits in the queue: everything before it goes."""

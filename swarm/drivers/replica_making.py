@@ -41,6 +41,9 @@ class Restoring(Protocol):
     def finish(self) -> Iterator[None]:
         """All bytes are there; the last step makes the change. Raises `BadMessage`."""
 
+    def clear(self) -> Iterator[None]:
+        """Let go of what the machine was before, which may be large, after `finish`."""
+
 
 class Machine(Protocol):
     """The catalog, as a replica needs it: deterministic, total for known kinds."""

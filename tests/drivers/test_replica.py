@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -79,6 +80,9 @@ class Rewind:
     def finish(self) -> Iterator[None]:
         yield
         self.tape.entries = msgspec.json.decode(self.data, type=list[tuple[int, str, str]])
+
+    def clear(self) -> Iterator[None]:
+        yield
 
 
 class World:
@@ -338,6 +342,17 @@ async def test_a_node_far_behind_is_brought_up_by_a_snapshot(autojump_clock: tri
         await world.start(NAMES[3])
         await settle(world, leader.applied_index)
         assert world.tapes[NAMES[3]].entries == world.tapes[leader.node_id].entries
+
+
+async def test_full_collections_do_not_walk_through_what_was_restored(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes(ConsensusConfig(snapshot_every=50, trailing=10)) as world:
+        leader = await world.leader()
+        for number in range(60):
+            await leader.submit(command("x"), request_id=RequestId(f"r{number}"))
+        await world.start(NAMES[3])
+        await settle(world, leader.applied_index)
+        restored = world.tapes[NAMES[3]].entries
+        assert len(restored) > 50 and all(each is not restored for each in gc.get_objects())
 
 
 async def test_all_nodes_restarted_at_once_have_what_was_acknowledged(autojump_clock: trio.testing.MockClock) -> None:

@@ -66,6 +66,13 @@ class SmallCluster:
         self._callbacks: list[Callable[[Changes], None]] = []
 
     @property
+    def placed(self) -> dict[NodeId, dict[str, None]]:
+        placed: dict[NodeId, dict[str, None]] = {}
+        for each in self.assignments.values():
+            placed.setdefault(each.node_id, {})[each.id] = None
+        return placed
+
+    @property
     def leader_contact_age_s(self) -> float:
         if self.leader:
             self._heard_at = self.clock.now()

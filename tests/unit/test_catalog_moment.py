@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Iterator
 
 import pytest
 from msgspec.structs import replace
@@ -10,7 +12,7 @@ from msgspec.structs import replace
 from swarm.catalog import Catalog
 from swarm.catalog.requests import Requests
 from swarm.catalog.snapshot import SLICE_RECORDS, Reading, slices
-from swarm.catalog.state import State
+from swarm.catalog.state import CLEAR_STEP, State
 from swarm.errors import BadMessage
 from swarm.model.assignment import Assignment, assignment_id
 from swarm.model.ids import TaskId
@@ -105,6 +107,43 @@ def test_a_snapshot_is_read_back_from_pieces_cut_anywhere(size: int) -> None:
         assert not catalog.nodes
     assert catalog.snapshot() == whole
     catalog.check()
+
+
+def restored_over(catalog: Catalog, whole: bytes) -> Iterator[None]:
+    """Become that snapshot; what is left to do is to let go of what was before."""
+    restoring = catalog.restoring()
+    for _ in itertools.chain(restoring.feed(whole), restoring.finish()):
+        pass
+    return restoring.clear()
+
+
+def test_what_was_before_a_restore_is_let_go_some_records_a_step() -> None:
+    catalog = Catalog()
+    catalog.restore(b"".join(slices(filled(random.Random(4), 3 * CLEAR_STEP), Requests())))
+    tables = [catalog.tasks, catalog.assignments, catalog.by_node[NODE.id], catalog.placed[NODE.id]]
+    whole = b"".join(slices(filled(random.Random(5), 20), Requests()))
+    clearing = restored_over(catalog, whole)
+    left = [len(table) for table in tables]
+    assert min(left) > CLEAR_STEP and catalog.snapshot() == whole, "the change itself frees nothing"
+    for _ in clearing:
+        now = [len(table) for table in tables]
+        assert all(before - after <= CLEAR_STEP for before, after in zip(left, now, strict=True))
+        left = now
+    assert left == [0, 0, 0, 0] and catalog.snapshot() == whole
+    catalog.check()
+
+
+def test_a_restore_takes_nothing_from_a_moment_that_is_still_read() -> None:
+    catalog = Catalog()
+    before = b"".join(slices(filled(random.Random(6), 500), Requests()))
+    catalog.restore(before)
+    reading = catalog.backup_slices()
+    begun = next(reading)
+    for _ in restored_over(catalog, b"".join(slices(filled(random.Random(7), 20), Requests()))):
+        pass
+    other = Catalog()
+    other.restore(before)
+    assert begun + b"".join(reading) == b"".join(other.backup_slices())
 
 
 def test_a_snapshot_cut_off_gives_nothing() -> None:
