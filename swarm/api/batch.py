@@ -26,9 +26,10 @@ from swarm.errors import Conflict, DiskFull, OperatorError, Overloaded, Unavaila
 from swarm.model.command import Submit, SubmitMany
 from swarm.model.ids import RequestId, TaskId
 from swarm.model.outcome import Applied, refused_of_text
+from swarm.model.task_phase import task_phase
 from swarm.schema.document import build_spec, explain_at
 from swarm.schema.request import check_fields, read_object_untrusted
-from swarm.schema.shapes import Shape, task_phase, task_reason
+from swarm.schema.shapes import Shape, task_reason
 from swarm.wire.codec import encode
 
 ITEMS_MAX = 5_000

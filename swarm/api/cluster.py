@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from swarm import __version__
 from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, json_answer, read_body, read_json
-from swarm.api.lookup import current_assignment
 from swarm.api.nodes import node_rows, own_engine
 from swarm.api.tasks import request_id_of
 from swarm.errors import NotFound, UsageError
@@ -20,7 +19,7 @@ from swarm.model.generation import number_of
 from swarm.model.ids import NodeId
 from swarm.schema.apitoken import ApiTokenText
 from swarm.schema.request import check_fields
-from swarm.schema.shapes import NO_ENGINE, Shape, task_phase
+from swarm.schema.shapes import NO_ENGINE, Shape
 from swarm.schema.tolerance import Tolerance, tolerance
 
 NOTE_CHARS_MAX = 200
@@ -34,9 +33,6 @@ async def get_status(api: Api, request: Request) -> Response:
     catalog = face.catalog
     rows = node_rows(api, sorted(catalog.nodes.values(), key=lambda node: (node.name, node.id)))
     engine, engine_detail = own_engine(api)
-    phases: Counter[str] = Counter(
-        task_phase(task, current_assignment(catalog, task)) for task in catalog.tasks.values()
-    )
     unheard = {each["name"] for each in (_named(api, node_id) for node_id in consensus.unheard)}
     answering = {row["name"] for row in rows if row["status"] == "alive"} - unheard
     strangers = [(str(node_id), True, False) for node_id in consensus.voters if node_id not in catalog.nodes]
@@ -60,7 +56,7 @@ async def get_status(api: Api, request: Request) -> Response:
         "stale_s": None if stale in (None, "unknown") else float(stale),
         "leader_contact_age_s": _finite(consensus.leader_contact_age_s),
         "nodes": dict(sorted(Counter(row["status"] for row in rows).items())),
-        "tasks": dict(sorted(phases.items())),
+        "tasks": dict(sorted(catalog.phases.items())),
         "more_may_fail": may.more_may_fail,
         "may_fail": list(may.may_fail),
         "may_not_fail": list(may.may_not_fail),

@@ -46,6 +46,17 @@ class CatalogRead(Protocol):
     @property
     def tasks(self) -> Mapping[TaskId, Task]: ...
     @property
+    def names(self) -> Mapping[str, TaskId]:
+        """Of the tasks that have not ended."""
+
+    @property
+    def phases(self) -> Mapping[str, int]:
+        """How many tasks are shown in each phase; none of those without any."""
+
+    def task_ids(self, after: TaskId | None, count: int) -> list[TaskId]:
+        """Some of the ids of all tasks, in order: the first ones, or those after one. O(count)."""
+
+    @property
     def assignments(self) -> Mapping[str, Assignment]: ...
     @property
     def by_node(self) -> Mapping[NodeId, Collection[str]]:

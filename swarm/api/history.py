@@ -33,7 +33,7 @@ async def get_history(api: Api, request: Request) -> Response:
     answer = await api.face.past(
         Question(
             "history",
-            about=_about(api, query.get("about", "")),
+            about=await _about(api, query.get("about", "")),
             since=_moment(query.get("since", "")),
             before=int(read_number(query.get("before", "0"), field="before", low=0, high=1e15)),
             limit=_limit(query.get("limit", "100"), ROWS_MAX),
@@ -53,7 +53,7 @@ async def get_state(api: Api, request: Request) -> Response:
     query = request.query_params
     if ("at" in query) == ("index" in query):
         raise UsageError("which state is not said", cause="one of 'at' and 'index' is expected")
-    about = _about(api, query.get("about", ""))
+    about = await _about(api, query.get("about", ""))
     at = _moment(query["at"] if "at" in query else query["index"])
     question = Question("state", at=at, about=about, limit=_state_limit(query))
     return _whole(await api.face.past(question), headers)
@@ -87,13 +87,13 @@ def _state_limit(query: Any) -> int:
     return _limit(query.get("limit", str(STATE_ROWS_MAX)), STATE_ROWS_MAX)
 
 
-def _about(api: Api, reference: str) -> tuple[str, ...]:
+async def _about(api: Api, reference: str) -> tuple[str, ...]:
     """What a reference can mean: itself (a name, an id, or the beginning of one), and the id of the task that it means now."""
     if not reference:
         return ()
     if len(reference) > REFERENCE_CHARS_MAX:
         raise UsageError("bad value for 'about'", cause=f"at most {REFERENCE_CHARS_MAX} characters are expected")
     try:
-        return (reference, find_task(api.face.catalog, reference).id)
+        return (reference, (await find_task(api.face, reference)).id)
     except NotFound:
         return (reference,)

@@ -17,9 +17,10 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, in_slices, joined, json_answer, read_body, read_json
+from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, in_slices, json_answer, read_body, read_json
 from swarm.api.face import LogChunk
-from swarm.api.lookup import current_assignment, find_task
+from swarm.api.lookup import by_age, current_assignment, find_task, present_task
+from swarm.api.parts import ListAnswer
 from swarm.api.queue import find_queued, keep, queued_row, waiting_rows
 from swarm.api.streamed import SSE, Streamed, sse
 from swarm.errors import Conflict, NotFound, OperatorError, PeerError, Unavailable, UnknownOutcome, UsageError
@@ -29,9 +30,10 @@ from swarm.model.outcome import Applied
 from swarm.model.phase import Desired
 from swarm.model.queued import QueuedSubmit
 from swarm.model.task import Task, TaskSpec
+from swarm.model.task_phase import PENDING, task_phase
 from swarm.schema.document import build_spec
 from swarm.schema.request import check_fields, read_number, read_request_id
-from swarm.schema.shapes import PENDING, Shape, task_detail, task_object, task_phase
+from swarm.schema.shapes import Shape, task_detail, task_object
 
 EXPLAINED_MAX = 50
 """Tasks explained in one listing: an explanation costs the more the more nodes there are."""
@@ -72,18 +74,18 @@ def shape_of(api: Api, task: Task, *, explain: bool) -> Shape:
 async def list_tasks(api: Api, request: Request) -> Response:
     """GET /v1/tasks: all, oldest first. One that is being removed is there, and keeps its name, until its container is gone."""
     headers = await freshen(api, request)
-    tasks = sorted(api.face.catalog.tasks.values(), key=lambda task: (task.created_index, task.id))
-    rows: list[bytes] = []
+    answer = ListAnswer(headers)
     explained = 0
-    async for listed in in_slices(tasks):
-        task = api.face.catalog.tasks.get(listed.id)
+    async for task_id in in_slices(await by_age(api.face)):
+        task = api.face.catalog.tasks.get(task_id)
         if task is None:
             continue  # forgotten since the list was begun
         row = shape_of(api, task, explain=not task.ended and explained < EXPLAINED_MAX)
         explained += row["phase"] == PENDING
-        rows.append(msgspec.json.encode(row))
-    rows += [msgspec.json.encode(row) for row in waiting_rows(api)]
-    return Response(joined(rows), 200, headers, media_type="application/json")
+        answer.add(msgspec.json.encode(row))
+    for row in waiting_rows(api):
+        answer.add(msgspec.json.encode(row))
+    return answer
 
 
 async def submit_task(api: Api, request: Request) -> Response:
@@ -113,7 +115,7 @@ async def submit_task(api: Api, request: Request) -> Response:
         raise with_existing(api, spec.name, error) from None
     if task_id not in api.face.catalog.tasks:
         return json_answer(relayed_row(api, task_id, spec, applied), status=202)
-    return json_answer(shape_of(api, find_task(api.face.catalog, task_id), explain=False), status=201)
+    return json_answer(shape_of(api, api.face.catalog.tasks[task_id], explain=False), status=201)
 
 
 def relayed_row(api: Api, task_id: TaskId, spec: TaskSpec, applied: Applied) -> Shape:
@@ -149,11 +151,8 @@ async def with_registry_auth(api: Api, spec: TaskSpec, auth: dict[str, Any] | No
 
 def with_existing(api: Api, name: str, error: Conflict) -> Conflict:
     """The same conflict, with the row of the task that has the name."""
-    try:
-        first = find_task(api.face.catalog, name)
-    except NotFound:
-        return error
-    if first.spec.name == name and not first.ended:
+    first = present_task(api.face.catalog, name)
+    if first is not None and first.spec.name == name and not first.ended:
         error.existing = shape_of(api, first, explain=True)  # type: ignore[attr-defined]
     return error
 
@@ -164,7 +163,7 @@ async def get_task(api: Api, request: Request) -> Response:
     seen = request.headers.get("if-none-match", "")
     headers = await freshen(api, request)
     try:
-        task_id = find_task(api.face.catalog, request.path_params["ref"]).id
+        task_id = (await find_task(api.face, request.path_params["ref"])).id
     except NotFound:
         queued = find_queued(api, request.path_params["ref"])
         if queued is None:
@@ -205,7 +204,7 @@ async def stop_task(api: Api, request: Request) -> Response:
     """POST /v1/tasks/{ref}/stop {reason?}: the row, once the wish is in the log. Stopping a stopped task changes nothing."""
     body = await read_json(request)
     check_fields(body, {"reason": str})
-    task = find_task(api.face.catalog, request.path_params["ref"])
+    task = await find_task(api.face, request.path_params["ref"])
     if not task.ended:
         command = StopTask(task.id, str(body.get("reason", ""))[:500])
         await api.face.submit(command, request_id=request_id_of(request), timeout_s=SUBMIT_S_MAX)
@@ -217,7 +216,7 @@ async def remove_task(api: Api, request: Request) -> Response:
     soon as its container is gone."""
     await read_body(request)
     force = request.query_params.get("force") in ("1", "true")
-    task = find_task(api.face.catalog, request.path_params["ref"])
+    task = await find_task(api.face, request.path_params["ref"])
     if not task.ended and not force:
         raise Conflict(
             f"task '{task.spec.name}' has not ended", cause=f"it is {shape_of(api, task, explain=False)['phase']}",
@@ -232,7 +231,7 @@ async def remove_task(api: Api, request: Request) -> Response:
 async def explain_task(api: Api, request: Request) -> Response:
     """GET /v1/tasks/{ref}/explain: why it waits, for each node."""
     headers = await freshen(api, request)
-    task = find_task(api.face.catalog, request.path_params["ref"])
+    task = await find_task(api.face, request.path_params["ref"])
     explanation = api.face.explain(task.id)
     nodes = api.face.catalog.nodes
     rows = [
@@ -251,7 +250,7 @@ async def task_logs(api: Api, request: Request) -> Response:
     as_events = query.get("format") == "events" or SSE in request.headers.get("accept", "")
     if query.get("format") not in (None, "plain", "events"):
         raise UsageError("bad value for 'format'", cause="plain or events is expected")
-    task = find_task(api.face.catalog, request.path_params["ref"])
+    task = await find_task(api.face, request.path_params["ref"])
     if not task.assignment and not follow:
         raise NotFound(
             f"task '{task.spec.name}' has no output", cause="it was not placed on a node yet",

@@ -156,6 +156,20 @@ class Catalog:
         return self._state.assignments
 
     @property
+    def names(self) -> Mapping[str, TaskId]:
+        """Of the tasks that have not ended."""
+        return self._state.names
+
+    @property
+    def phases(self) -> Mapping[str, int]:
+        """How many tasks people are shown in each phase; none of those without any."""
+        return {phase: count for phase, count in self._state.phases.items() if count}
+
+    def task_ids(self, after: TaskId | None, count: int) -> list[TaskId]:
+        """Some of the ids of all tasks, in order: the first ones, or those after one. O(count)."""
+        return self._state.task_ids(after, count)
+
+    @property
     def by_node(self) -> Mapping[NodeId, Mapping[str, None]]:
         """Ids of each node's assignments that have not ended."""
         return self._state.by_node

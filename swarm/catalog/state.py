@@ -11,6 +11,8 @@ Pure: no I/O, no clock, no randomness of its own.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,6 +29,7 @@ from swarm.model.phase import Desired
 from swarm.model.resources import Resources
 from swarm.model.secret import Secrets
 from swarm.model.task import Task
+from swarm.model.task_phase import task_phase
 
 NOTHING = Resources()
 REBUILD_STEP = 200
@@ -58,6 +61,8 @@ class State:
         self.reserved: dict[NodeId, Resources] = {}
         self.ports_taken: dict[NodeId, dict[tuple[str, int], tuple[str, ...]]] = {}
         self.moving: dict[TaskId, None] = {}
+        self.phases: Counter[str] = Counter()
+        """How many tasks are in each phase as people see it (`task_phase`)."""
         self._pending: SortedDict = SortedDict()
         self._pending_ids: list[TaskId] | None = []
         self._order: SortedList = SortedList()
@@ -99,12 +104,20 @@ class State:
         """Add or replace a task. Its assignments, where it names any, must be in place."""
         for moment in self._moments:
             moment.task_changes(task.id)
-        if task.id not in self.tasks:
+        old = self.tasks.get(task.id)
+        if old is None:
             self._order.add(task.id)
+        else:
+            self._count(old, -1)
         self.tasks[task.id] = task
         self._index_task(task)
 
+    def _count(self, task: Task, change: int) -> None:
+        """Count a task in or out as it and its current assignment stand now."""
+        self.phases[task_phase(task, self.assignments.get(task.assignment))] += change
+
     def _index_task(self, task: Task) -> None:
+        self._count(task, 1)
         if not task.ended:
             self.names[task.spec.name] = task.id
         elif self.names.get(task.spec.name) == task.id:
@@ -127,7 +140,11 @@ class State:
         for moment in self._moments:
             moment.task_changes(task.id, dropped=True)
         self._order.remove(task.id)
-        del self.tasks[task.id]
+        self._count(self.tasks.pop(task.id), -1)
+
+    def task_ids(self, after: TaskId | None, count: int) -> list[TaskId]:
+        """Some of the ids of all tasks, in order: the first ones, or those after one. O(count)."""
+        return list(itertools.islice(self._order.irange(after, None, (False, False)), count))
 
     def _index_pending(self, task: Task) -> None:
         current = self.assignments.get(task.assignment)
@@ -156,7 +173,7 @@ class State:
         for moment in self._moments:
             moment.assignment_changes(assignment.id)
         old = self.assignments.get(assignment.id)
-        self.assignments[assignment.id] = assignment
+        self._set_assignment(assignment.id, assignment)
         if old is None:
             self._place(assignment)
             if not assignment.ended:
@@ -168,11 +185,27 @@ class State:
         """Forget an assignment; nothing happens when it is gone already."""
         for moment in self._moments:
             moment.assignment_changes(assignment_id)
-        old = self.assignments.pop(assignment_id, None)
+        old = self.assignments.get(assignment_id)
+        self._set_assignment(assignment_id, None)
         if old is not None:
             self._displace(old)
             if not old.ended:
                 self._release(old)
+
+    def _set_assignment(self, assignment_id: str, assignment: Assignment | None) -> None:
+        """Put or drop the record; where it is its task's current one, that is counted anew."""
+        old = self.assignments.get(assignment_id)
+        known = assignment or old
+        task = self.tasks.get(known.task_id) if known is not None else None
+        shown = task if task is not None and task.assignment == assignment_id else None
+        if shown is not None:
+            self._count(shown, -1)
+        if assignment is not None:
+            self.assignments[assignment_id] = assignment
+        else:
+            self.assignments.pop(assignment_id, None)
+        if shown is not None:
+            self._count(shown, 1)
 
     def _place(self, assignment: Assignment) -> None:
         self.placed.setdefault(assignment.node_id, {})[assignment.id] = None
@@ -220,6 +253,7 @@ class State:
         """The same in steps of some hundred records. Nothing else may touch the state in between."""
         self.names, self.by_node, self.placed, self.reserved, self.ports_taken, self.moving = {}, {}, {}, {}, {}, {}
         self._pending, self._pending_ids = SortedDict(), None
+        self.phases = Counter()
         self._order = SortedList()
         for node in list(self.nodes.values()):
             self.put_node(node)
@@ -263,6 +297,7 @@ class State:
         }
         assert {k: _ports(v) for k, v in other.ports_taken.items()} == {k: _ports(v) for k, v in self.ports_taken.items()}
         assert set(other.moving) == set(self.moving)
+        assert +other.phases == +self.phases and min(self.phases.values(), default=0) >= 0
         assert list(other.pending) == list(self.pending)
         for task in self.tasks.values():
             assert task.assignment == "" or task.assignment in self.assignments, task

@@ -14,23 +14,11 @@ from swarm.model.ids import NodeId
 from swarm.model.liveness import EngineState, MemberStatus, MemberView, StatusChange
 from swarm.model.node import Availability, Node, VerdictKind
 from swarm.model.outcome import Event
-from swarm.model.phase import Desired, Phase
 from swarm.model.resources import Resources
 from swarm.model.task import Mount, Port, Restart, RestartKind, Task, TaskSpec
-
-PENDING = "pending"
-"""Shown as the phase of a task that should run and has no assignment that could."""
+from swarm.model.task_phase import PENDING, task_phase
 
 Shape = dict[str, Any]
-
-
-def task_phase(task: Task, assignment: Assignment | None) -> str:
-    """The phase of the current assignment; `pending` while a task that should run waits for its next one."""
-    if assignment is None:
-        return Phase.STOPPED.value if task.ended or task.desired is Desired.STOPPED else PENDING
-    if assignment.ended and not task.ended and task.desired is Desired.RUNNING:
-        return PENDING
-    return assignment.phase.value
 
 
 def task_reason(task: Task, assignment: Assignment | None, explained: str) -> str:

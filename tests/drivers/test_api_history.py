@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from swarm.api.lookup import find_task
 from swarm.model.command import StopTask
 from swarm.model.ids import TaskId
 from tests.drivers.test_api_commands import shell
@@ -79,5 +78,5 @@ async def test_diff_tells_added_moved_changed_and_removed_apart(tmp_path: Path) 
         back = await swarm.ok("diff", "now", "3")
         assert "- task db" in back and "> task web: n3 -> n2" in back
         assert "nothing changed" in await swarm.ok("diff", "3", "3")
-        swarm.face.log.must(StopTask(find_task(catalog, "db").id))
+        swarm.face.log.must(StopTask(catalog.find_task("db").id))
         assert "~ task db: desired running -> stopped" in await swarm.ok("diff", "5")
