@@ -91,6 +91,10 @@ class DiskRoom:
     """Something is held back for terms, votes and compaction."""
     where: str = ""
     """The folder, for people."""
+    owed_bytes: int = 0
+    """Of the reserve that was given back: to be held back again before anything large is written."""
+    needs_bytes: int = 0
+    """What has to be free for a snapshot that this node lacks and that did not fit; 0 while there is none."""
 
 
 class Store(Protocol):

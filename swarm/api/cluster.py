@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from swarm import __version__
 from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, json_answer, read_body, read_json
+from swarm.api.face import ConsensusStatus
 from swarm.api.nodes import node_rows, own_engine
 from swarm.api.tasks import request_id_of
 from swarm.errors import NotFound, UsageError
@@ -67,7 +68,7 @@ async def get_status(api: Api, request: Request) -> Response:
             *face.refusals(),
             *face.queue_problems(),
             *_unheard(rows, unheard),
-            *_problems(rows, may, consensus.stopped_at, engine, engine_detail),
+            *_problems(rows, may, consensus, engine, engine_detail),
         ],
         "counters": dict(sorted({**face.counters(), **api.counters}.items())),
     }
@@ -89,8 +90,11 @@ def _unheard(rows: list[Shape], unheard: set[str]) -> list[str]:
     return [f"voter {name} and the leader do not reach each other (swarm node rtt): it counts as missing" for name in cut_off]
 
 
-def _problems(rows: list[Shape], may: Tolerance, stopped_at: str, engine: str, engine_detail: str) -> list[str]:
+def _problems(
+    rows: list[Shape], may: Tolerance, consensus: ConsensusStatus, engine: str, engine_detail: str
+) -> list[str]:
     """One line each, the gravest first."""
+    stopped_at, full = consensus.stopped_at, consensus.full
     found = [f"apply stopped: {stopped_at}; upgrade swarm on this node"] if stopped_at else []
     if not may.quorum:
         found.append(f"no quorum: {may.missing}; containers run on, reads are stale, writes are refused")
@@ -99,7 +103,9 @@ def _problems(rows: list[Shape], may: Tolerance, stopped_at: str, engine: str, e
             seen = f"; when that was found: {row['evidence']}" if row["evidence"] else ""
             found.append(f"node {row['name']} is {row['status']}{seen}")
         elif row["status"] == "alive" and row["engine"] == "full":
-            found.append(f"the disk of node {row['name']} is full: it gets no new work; free space there")
+            vote = ", and as a voter it confirms no entries" if row["votes"] else ", and it is made a voter last"
+            known = vote if row["id"] in full else ""  # else it may be the engine's disk
+            found.append(f"the disk of node {row['name']} is full: it gets no new work{known}; free space there")
         elif row["status"] == "alive" and row["engine"] not in ("up", "unknown", NO_ENGINE):
             found.append(f"the engine of node {row['name']} is {row['engine']}")
     if engine != "up" and engine_detail:

@@ -98,6 +98,8 @@ class ConsensusStatus:
     """The voters that a change under way replaces; empty without one."""
     unheard: tuple[NodeId, ...] = ()
     """Voters whose answers do not reach the leader, as far as this node can know: a leader of all, another of itself."""
+    full: tuple[NodeId, ...] = ()
+    """Nodes whose disk is too full for log entries, as far as this node can know: a leader of all, another of itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,9 @@ class Consensus:
         if self._leadership is None:
             return {}
         return {
-            node_id: FollowerView(node_id, progress.match, progress.applied, progress.last_contact, progress.disk_age_s)
+            node_id: FollowerView(
+                node_id, progress.match, progress.applied, progress.last_contact, progress.disk_age_s, progress.disk_full
+            )
             for node_id, progress in self._leadership.replication.followers.items()
         }
 

@@ -45,12 +45,17 @@ def chunk_of(meta: SnapshotMeta, offset: int, data: bytes) -> Chunk:
     return Chunk(meta, offset, data, crc32c(data))
 
 
+def check_length_untrusted(meta: SnapshotMeta) -> None:
+    """Raises `BadMessage` for one that no member would send."""
+    if not 0 <= meta.length <= BYTES_MAX:
+        raise BadMessage(f"a snapshot of {meta.length} bytes: at most {BYTES_MAX}")
+
+
 class Intake:
     """One snapshot in the making. Invariant: position <= meta.length."""
 
     def __init__(self, meta: SnapshotMeta) -> None:
-        if not 0 <= meta.length <= BYTES_MAX:
-            raise BadMessage(f"a snapshot of {meta.length} bytes: at most {BYTES_MAX}")
+        check_length_untrusted(meta)
         self.meta = meta
         self.position = 0
         self._checksum = 0

@@ -64,4 +64,5 @@ class LeadController:
             and view.now - follower.last_contact <= self._config.contact_s
             and view.last_index - follower.match_index <= self._config.lag_entries
             and follower.disk_age_s <= self._config.disk_stall_s
+            and not follower.disk_full
         )

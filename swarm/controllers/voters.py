@@ -4,9 +4,10 @@ One voter for one or two nodes, three for three to six, five from seven on; neve
 says DEAD *and* its stream has been silent for 15 s. A learner is fit to vote when it has been in contact for 10 s and is within
 250 entries of the log's end. With no fit learner left a dead voter stays a voter (its return heals the cluster) until it is
 removed, or given up after 600 s; then three become one, the leader, in one change. At most one change per 10 s, and never to a
-set without a majority in contact. Who votes when there is a choice is `spread`'s to say; a whole set that is badly spread is
-mended by one exchange a minute, and only when that makes it strictly better. A voter that is about to leave for good (`leaving`)
-is replaced like a dead one, at once, and its node counts no more.
+set without a majority in contact. A learner with a full disk could vote and not acknowledge: it takes a lost voter's place where
+no other is fit, and makes no set larger. Who votes when there is a choice is `spread`'s to say; a whole set that is badly spread
+is mended by one exchange a minute, and only when that makes it strictly better. A voter that is about to leave for good
+(`leaving`) is replaced like a dead one, at once, and its node counts no more.
 
 The rules are DESIGN's, after dqlite's roles and etcd's strict reconfiguration check.
 
@@ -92,16 +93,19 @@ class VoterController:
         leader = [voter for voter in present if voter.node_id == view.self_id and not _is_leaving(view, voter)]
         living = [voter for voter in present if voter.node_id != view.self_id and self._may_stay(view, voter)]
         fit = [voter for voter in self._fit(view) if voter not in living and voter not in leader]
+        roomy = [voter for voter in fit if not view.followers[NodeId(voter.node_id)].disk_full]
+        lost = max(0, len(present) - len(leader) - len(living) - len(roomy))
+        full = choose(view, [], [voter for voter in fit if voter not in roomy], lost)
         held = [voter for voter in present if voter not in fit and self._is_held(view, voter)]
-        size = min(voters_wanted(self._counted(view)), len(leader) + len(living) + len(fit) + len(held))
+        size = min(voters_wanted(self._counted(view)), len(leader) + len(living) + len(roomy) + len(full) + len(held))
         if size < 1:
             return present
         size -= 1 - size % 2
         chosen = leader
-        for candidates in (living, fit, held):
+        for candidates in (living, roomy, full, held):
             chosen = choose(view, chosen, candidates, size)
         if set(chosen) == set(present) and len(leader) + len(living) == size:
-            chosen = self._better_spread(view, chosen, fit)
+            chosen = self._better_spread(view, chosen, roomy)
         return tuple(sorted(chosen, key=lambda voter: voter.node_id))
 
     def _may_stay(self, view: ClusterView, voter: Voter) -> bool:

@@ -106,7 +106,9 @@ class Replica:
         """When the loop should be awake again at the latest; beyond it by STALL_S the process stood still."""
         self.counters: Counter[str] = Counter()
         self._snapshots_out = SnapshotSender(peers, store, self._on_snapshot_sent)
-        snapshots_in = SnapshotReceiver(store, wanted=self._core.wants_snapshot, arrived=self._on_snapshot)
+        snapshots_in = SnapshotReceiver(
+            store, wanted=self._core.wants_snapshot, arrived=self._on_snapshot, make_sure_of_room=self.disk.make_sure_of_room
+        )
         peers.on_message(KIND, self._on_message)
         peers.on_call(SNAPSHOT_CALL, snapshots_in.on_chunk)
         self._forwarding.register()
@@ -350,6 +352,8 @@ class Replica:
     def _on_message(self, source: NodeId, payload: bytes) -> None:
         """Raises `BadMessage`. With a full inbox the message is dropped: consensus takes losses."""
         message = decode_message_untrusted(payload)
+        if isinstance(message, HeartbeatReply):
+            self._snapshots_out.heard(source, full=message.disk_full)
         if isinstance(message, Heartbeat | HeartbeatReply) and not self._inbox and self._nursery is not None:
             self._feed(source, message, self.now())
             self._carry_out_all()

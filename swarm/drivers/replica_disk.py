@@ -5,6 +5,10 @@ commit index when that has advanced. A write that found no room is tried again e
 as a disk that has completed nothing, so a leader gives up its lease after three seconds. The core hears of a full disk and stops
 taking entries; when there is room, it goes on by itself.
 
+A disk on which the snapshot that this node lacks does not fit counts as full too. A leader sends nothing to a full disk, and goes
+on when it hears that there is room; so this disk says so again after `OFFER_AGAIN_S` in any case: another leader may have less to
+send.
+
 Promises kept here: batches become durable in order, each once; any other failure ends the task (and with it the node), never
 goes on.
 """
@@ -15,17 +19,31 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import trio
 
 from swarm.consensus.core import Consensus
-from swarm.errors import StoreFull
+from swarm.errors import StoreFull, Unavailable
+from swarm.model.entry import SnapshotMeta
 from swarm.ports import Batch, Clock, DiskRoom, Store
 
 LOG = logging.getLogger("swarm.disk")
 PROBE_EVERY_S = 1.0
 RETRY_S = 1.0
+OFFER_AGAIN_S = 300.0
+SNAPSHOT_MARGIN_BYTES = 8 * 1024 * 1024
+"""Beside a snapshot and the reserve: the log goes on while it comes, and is copied into the database after 4 MiB."""
 _MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """A snapshot that this node needs, and that its disk has no room for. `asked_at` is CLOCK_BOOTTIME seconds."""
+
+    meta: SnapshotMeta
+    needs_bytes: int
+    asked_at: float
 
 
 class ReplicaDisk:
@@ -43,13 +61,26 @@ class ReplicaDisk:
         self._batches: deque[Batch] = deque()
         self._queued = trio.Event()
         self._was_full = False
+        self._lacking: Lacking | None = None
         self.on_news: Callable[[str], None] = lambda text: None
         """Told, in words, that the disk has become full, or has room again."""
 
     @property
     def room(self) -> DiskRoom:
         """As it was at the last write."""
-        return self._store.room
+        room = self._store.room
+        return replace(room, full=True, needs_bytes=self._lacking.needs_bytes) if self._lacking is not None else room
+
+    def make_sure_of_room(self, meta: SnapshotMeta) -> None:
+        """Before the first byte of a snapshot is taken in. Raises `Unavailable` where it does not fit."""
+        room, self._lacking = self._store.room, None
+        needs_bytes = meta.length + SNAPSHOT_MARGIN_BYTES + room.owed_bytes
+        if room.free_bytes >= needs_bytes:
+            return
+        self._lacking = Lacking(meta, needs_bytes, self._clock.now())
+        self._tell(-math.inf)
+        size = mebibytes(meta.length)
+        raise Unavailable(f"cannot take a snapshot of {size}", cause=full_text(self.room), hint="free space there")
 
     def queue(self, batch: Batch) -> None:
         """Have it written; the core is told when it is durable."""
@@ -58,7 +89,7 @@ class ReplicaDisk:
 
     async def run(self) -> None:
         """Write for ever. Raises `StoreFailure`."""
-        if self._store.room.full:
+        if self.room.full:
             self._tell(-math.inf)
         while True:
             with trio.move_on_after(PROBE_EVERY_S):
@@ -89,8 +120,10 @@ class ReplicaDisk:
 
     def _tell(self, completed_at: float) -> None:
         """Tell the core when the disk last completed something, and whether it is full."""
-        room = self._store.room
-        self._core.on_disk(completed_at, self._now(), full=room.full)
+        self._forget_what_is_lacking_no_more()
+        room = self.room
+        waits = self._lacking is not None and self._clock.now() - self._lacking.asked_at < OFFER_AGAIN_S
+        self._core.on_disk(completed_at, self._now(), full=self._store.room.full or waits)
         self._wake()
         if room.full != self._was_full:
             self._was_full = room.full
@@ -100,6 +133,22 @@ class ReplicaDisk:
             self.on_news(news)
 
 
+    def _forget_what_is_lacking_no_more(self) -> None:
+        lacking = self._lacking
+        if lacking is None:
+            return
+        if self._store.room.free_bytes >= lacking.needs_bytes or not self._core.wants_snapshot(lacking.meta):
+            self._lacking = None
+
+
 def full_text(room: DiskRoom) -> str:
     """For people."""
-    return f"the disk of {room.where} is full ({room.free_bytes / _MIB:.1f} MiB left, for votes only)"
+    if room.needs_bytes:
+        reserve = f", {mebibytes(room.owed_bytes)} of that for the reserve" if room.owed_bytes else ""
+        lacks = f"the snapshot that this node lacks needs {mebibytes(room.needs_bytes)}{reserve}"
+        return f"the disk of {room.where} is too full: {lacks}; {mebibytes(room.free_bytes)} are free"
+    return f"the disk of {room.where} is full ({mebibytes(room.free_bytes)} left, for votes only)"
+
+
+def mebibytes(size_bytes: int) -> str:
+    return f"{size_bytes / _MIB:.1f} MiB"

@@ -1,9 +1,10 @@
 """Carries catalog snapshots from one member to another, by calls over the bulk connection (`consensus.transfer` has the rules).
 
 The sender reads a chunk from the disk, sends it, and waits for the answer: one is in memory and in flight for each transfer, so
-heartbeats, on another connection, never wait for a snapshot. The receiver writes what it gets to a spool on the disk. A
-transfer that breaks is reported as failed; the leader offers it again after the next answered heartbeat, and the first question,
-an empty chunk, finds out from where to go on.
+heartbeats, on another connection, never wait for a snapshot. The receiver makes sure that there is room for all of it, and writes
+what it gets to a spool on the disk. A transfer that breaks is reported as failed; the leader offers it again after the next
+answered heartbeat, and the first question, an empty chunk, finds out from where to go on. Where a disk refuses, the next offer
+waits: 5 s, then twice as long each time, up to 5 min, and no longer when the receiver's full disk has room again.
 
 Promises kept here: one transfer to a node at a time, at most `TRANSFERS_MAX` at once; a bad chunk ends the transfer, never the
 node; a disk that refuses is the sender's to know, not the end of the receiver; whole snapshots are handed on once.
@@ -11,11 +12,13 @@ node; a disk that refuses is the sender's to know, not the end of the receiver; 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import trio
 
-from swarm.consensus.transfer import Chunk, Intake, Intakes, Received, chunk_of
+from swarm.consensus.transfer import Chunk, Intake, Intakes, Received, check_length_untrusted, chunk_of
 from swarm.errors import OperatorError, PeerError, Unreachable
 from swarm.model.entry import SnapshotMeta
 from swarm.model.ids import NodeId
@@ -24,11 +27,22 @@ from swarm.wire.codec import decode_untrusted, encode
 from swarm.wire.limits import FRAME_BYTES_MAX, SNAPSHOT_CHUNK_BYTES
 
 CALL = "consensus.snapshot"
+LOG = logging.getLogger("swarm.snapshots")
 CHUNK_TIMEOUT_S = 10.0
 REFUSED_S = 5.0
+REFUSED_S_MAX = 300.0
 TRANSFERS_MAX = 4
 """More at once take no less time on one line, and more memory."""
 _ANSWER_BYTES_MAX = 64
+
+
+@dataclass(slots=True)
+class Refused:
+    """A disk refused, here or there, and nothing has arrived there since."""
+
+    pause_s: float = REFUSED_S
+    said_full: bool = False
+    has_room: trio.Event = field(default_factory=trio.Event)
 
 
 class SnapshotSender:
@@ -39,6 +53,7 @@ class SnapshotSender:
         self._store = store
         self._done = done
         self._sending: dict[NodeId, int] = {}
+        self._refused: dict[NodeId, Refused] = {}
         self._limiter = trio.CapacityLimiter(TRANSFERS_MAX)
 
     async def send(self, to: NodeId, meta: SnapshotMeta, data: SnapshotData) -> None:
@@ -51,13 +66,35 @@ class SnapshotSender:
             async with self._limiter:
                 await self._transfer(to, meta, data)
             arrived = True
+            self._refused.pop(to, None)
         except PeerError:
             pass  # the follower is gone; the leader offers it again when it answers
-        except OperatorError:
-            await trio.sleep(REFUSED_S)  # a disk refused, here or there: at once it would again, at the network's full speed
+        except OperatorError as error:
+            await self._pause(to, meta, error)
         finally:
             del self._sending[to]
             self._done(to, arrived)
+
+    def heard(self, source: NodeId, *, full: bool) -> None:
+        """A member said whether its disk is full. One that was, and is not, is offered again what it refused."""
+        refused = self._refused.get(source)
+        if refused is None:
+            return
+        if full:
+            refused.said_full = True
+        elif refused.said_full:
+            del self._refused[source]
+            refused.has_room.set()
+
+    async def _pause(self, to: NodeId, meta: SnapshotMeta, error: OperatorError) -> None:
+        """At once it would refuse again, at the network's full speed."""
+        refused = self._refused.get(to)
+        refused = Refused() if refused is None else Refused(min(2 * refused.pause_s, REFUSED_S_MAX), refused.said_full)
+        self._refused[to] = refused
+        why = f"{error.message}: {error.cause}" if error.cause else error.message
+        LOG.warning("the snapshot at %d is not sent to %s: %s; next offer in %g s", meta.index, to, why, refused.pause_s)
+        with trio.move_on_after(refused.pause_s):
+            await refused.has_room.wait()
 
     async def _transfer(self, to: NodeId, meta: SnapshotMeta, data: SnapshotData) -> None:
         position = await self._ask(to, chunk_of(meta, 0, b""))
@@ -76,8 +113,8 @@ class SnapshotSender:
 
 
 class SnapshotReceiver:
-    """Collects chunks on the disk. `wanted(meta)`: whether a snapshot is news here. `arrived(source, meta, data)` gets a whole,
-    verified one."""
+    """Collects chunks on the disk. `wanted(meta)`: whether a snapshot is news here. `make_sure_of_room(meta)` raises
+    `Unavailable` where it does not fit. `arrived(source, meta, data)` gets a whole, verified one."""
 
     def __init__(
         self,
@@ -85,8 +122,10 @@ class SnapshotReceiver:
         *,
         wanted: Callable[[SnapshotMeta], bool],
         arrived: Callable[[NodeId, SnapshotMeta, SnapshotData], None],
+        make_sure_of_room: Callable[[SnapshotMeta], None],
     ) -> None:
         self._store = store
+        self._make_sure_of_room = make_sure_of_room
         self._wanted = wanted
         self._arrived = arrived
         self._intakes = Intakes()
@@ -107,6 +146,8 @@ class SnapshotReceiver:
         return encode(Received(intake.position))
 
     async def _begin(self, meta: SnapshotMeta) -> Intake:
+        check_length_untrusted(meta)
+        self._make_sure_of_room(meta)
         intake, dropped = self._intakes.begin(meta)
         try:
             for other in dropped:

@@ -30,6 +30,8 @@ class FollowerView:
     last_contact: float
     disk_age_s: float = 0.0
     """For how long its disk had completed nothing when it last answered."""
+    disk_full: bool = False
+    """It takes no entries, as it last said."""
 
 
 @dataclass(frozen=True, slots=True)

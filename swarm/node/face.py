@@ -150,8 +150,13 @@ class Face:
             leader_contact_age_s=0.0 if replica.lease_valid else replica.leader_contact_age_s,
             stopped_at=replica.halted,
             unheard=replica.unheard_voters(UNHEARD_S),
+            full=self._full_nodes(),
             recovery_generation=self._recovery.generation,
         )
+
+    def _full_nodes(self) -> tuple[NodeId, ...]:
+        full = [node_id for node_id, view in self._replica.followers().items() if view.disk_full]
+        return (*full, self._replica.node_id) if self._replica.disk.room.full else tuple(full)
 
     def counters(self) -> Mapping[str, int]:
         return Counter(self._counters())

@@ -21,8 +21,8 @@ from swarm.api.face import ApiListeners, LogChunk
 from swarm.api.server import Server
 from swarm.client.client import Client, task_path
 from swarm.errors import Conflict, NotFound, OperatorError, StartRefused, Unavailable, Unreachable, UsageError
-from swarm.model.ids import TaskId
-from swarm.model.liveness import MemberStatus
+from swarm.model.ids import NodeId, TaskId
+from swarm.model.liveness import EngineState, MemberStatus
 from swarm.model.phase import Desired, Phase
 from tests.fakes.node_face import MemoryFace
 
@@ -174,6 +174,17 @@ async def test_status_says_who_may_fail(path: Path) -> None:
         status = (await asked(client.get, "/v1/status")).content
         assert status["tolerance"] == "two more may fail at once: any of n2 and n3; not n1, the only voter"
         assert status["counters"]["packets_dropped"] == 3
+
+
+async def test_status_says_what_a_full_disk_costs_a_node_and_its_vote(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        face.engines = dict.fromkeys(map(NodeId, ("id-n1", "id-n2", "id-n3")), EngineState.FULL)
+        face.full = (NodeId("id-n1"), NodeId("id-n2"))
+        assert (await asked(client.get, "/v1/status")).content["problems"][:3] == [
+            "the disk of node n1 is full: it gets no new work, and as a voter it confirms no entries; free space there",
+            "the disk of node n2 is full: it gets no new work, and it is made a voter last; free space there",
+            "the disk of node n3 is full: it gets no new work; free space there",
+        ]
 
 
 async def test_events_resume_after_an_index_and_go_on(path: Path) -> None:

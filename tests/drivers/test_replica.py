@@ -16,7 +16,9 @@ from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Role
 from swarm.consensus.log import Log
 from swarm.drivers.consensus import Replica
+from swarm.drivers.replica_disk import OFFER_AGAIN_S, full_text
 from swarm.drivers.replica_forward import PROPOSE_CALL, ProposeCall, pack_command
+from swarm.drivers.replica_snapshots import CALL as SNAPSHOT_CALL
 from swarm.errors import Bug, DiskFull, StoreFailure, Unavailable, UnknownEntry, UnknownOutcome
 from swarm.model.command import Found, SetReason
 from swarm.model.entry import KIND_FOUND, Entry, HardState, Voter
@@ -570,6 +572,47 @@ async def test_where_nobody_has_room_a_submit_is_refused_at_once_and_says_where_
         follower = next(replica for replica in world.replicas.values() if replica is not leader)
         with pytest.raises(DiskFull, match="the disk of the leader"):
             await follower.submit(command("x"), request_id=RequestId("s"), timeout_s=10)
+
+
+async def test_a_snapshot_without_room_for_it_is_not_taken_and_comes_once_there_is_room(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Nothing is written of it, the node says in words what it needs, and no leader goes on offering it."""
+    async with three_nodes(ConsensusConfig(snapshot_every=50, trailing=10)) as world:
+        leader = await world.leader()
+        for number in range(120):
+            await leader.submit(command("x" * 100), request_id=RequestId(f"r{number}"))
+        world.stores[NAMES[3]] = MemoryStore()
+        world.stores[NAMES[3]].room = DiskRoom(free_bytes=70 << 20, where="/data", owed_bytes=64 << 20)
+        await world.start(NAMES[3])
+        learner = world.replicas[NAMES[3]]
+        await trio.sleep(OFFER_AGAIN_S - 10)
+        assert (learner.applied_index, world.stores[NAMES[3]].spools) == (0, [])
+        assert world.network.calls[NAMES[3], SNAPSHOT_CALL] <= 3, "offered until the leader has heard"
+        assert learner.disk.room.full and leader.followers()[NAMES[3]].disk_full
+        assert full_text(learner.disk.room) == (
+            "the disk of /data is too full: the snapshot that this node lacks needs 72.0 MiB, 64.0 MiB of that for the reserve; "
+            "70.0 MiB are free"
+        )
+        world.stores[NAMES[3]].room = DiskRoom(free_bytes=80 << 20, where="/data", owed_bytes=64 << 20)
+        await trio.sleep(3)
+        assert world.tapes[NAMES[3]].entries == world.tapes[leader.node_id].entries
+        assert not learner.disk.room.full
+
+
+async def test_a_snapshot_that_found_no_room_is_asked_for_again_after_a_while_by_whoever_leads(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with three_nodes(ConsensusConfig(snapshot_every=50, trailing=10)) as world:
+        leader = await world.leader()
+        for number in range(120):
+            await leader.submit(command("x" * 100), request_id=RequestId(f"r{number}"))
+        world.stores[NAMES[3]] = MemoryStore()
+        world.stores[NAMES[3]].room = DiskRoom(free_bytes=0, where="/data")
+        await world.start(NAMES[3])
+        await trio.sleep(4 * OFFER_AGAIN_S)
+        assert 4 <= world.network.calls[NAMES[3], SNAPSHOT_CALL] <= 12
+        assert world.replicas[NAMES[3]].disk.room.full
 
 
 async def test_an_idle_disks_probe_carries_the_commit_index(autojump_clock: trio.testing.MockClock) -> None:

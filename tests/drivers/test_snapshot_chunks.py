@@ -3,6 +3,7 @@ next sender out (PROTOCOLS S10, L5, L6)."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -38,10 +39,17 @@ class Follower:
         self.store = MemoryStore()
         self.seen: list[tuple[NodeId, int, bytes]] = []
         self.commit_index = 0
-        self.receiver = SnapshotReceiver(self.store, wanted=self.wanted, arrived=self.arrived)
+        self.has_room_for = BYTES_MAX
+        self.receiver = SnapshotReceiver(
+            self.store, wanted=self.wanted, arrived=self.arrived, make_sure_of_room=self.make_sure_of_room
+        )
 
     def wanted(self, meta: SnapshotMeta) -> bool:
         return meta.index > self.commit_index
+
+    def make_sure_of_room(self, meta: SnapshotMeta) -> None:
+        if meta.length > self.has_room_for:
+            raise Unavailable("cannot take a snapshot", cause="there is no room")
 
     def arrived(self, source: NodeId, meta: SnapshotMeta, data: SnapshotData) -> None:
         self.seen.append((source, meta.index, data[:]))
@@ -138,6 +146,19 @@ async def test_a_disk_that_refuses_ends_the_transfer_and_a_later_one_gets_throug
     assert await follower.chunk("leader", 0, b"") == 0
     await follower.chunk("leader", 0, DATA)
     assert follower.seen == [(LEADER, 9, DATA)]
+
+
+async def test_one_that_does_not_fit_is_refused_before_its_first_byte_and_costs_no_other_its_place() -> None:
+    follower = Follower()
+    for number in range(INTAKES_MAX):
+        await follower.chunk("leader", 0, DATA[:100], meta_of(DATA, index=number + 1))
+    follower.has_room_for = len(DATA)
+    large = meta_of(DATA * 2)
+    for data in (b"", DATA):
+        with pytest.raises(Unavailable, match="cannot take a snapshot"):
+            await follower.chunk("leader", 0, data, large)
+    assert len(follower.store.spools) == INTAKES_MAX
+    assert await follower.chunk("leader", 0, b"", meta_of(DATA, index=1)) == 100
 
 
 class Transfer:
@@ -249,3 +270,60 @@ async def test_only_so_many_transfers_run_at_once_with_one_chunk_each_in_flight(
             nursery.start_soon(sender.send, name, meta_of(LARGE), LARGE)
     assert most == TRANSFERS_MAX
     assert sorted(transfer.done) == [(name, True) for name in names]
+
+
+class Offers:
+    """A leader that offers whenever the last offer has ended, as it does after the next heartbeat, to a follower without room."""
+
+    def __init__(self) -> None:
+        self.transfer = Transfer()
+        self.transfer.follower.has_room_for = 0
+        self.transfer.add(OTHER, self._refuse)
+        self.sender = self.transfer.sender(LEADER)
+        self.at: list[float] = []
+
+    async def _refuse(self, source: NodeId, payload: bytes) -> bytes:
+        self.at.append(trio.current_time())
+        return await self.transfer.follower.receiver.on_chunk(source, payload)
+
+    async def run(self) -> None:
+        while not self.transfer.follower.seen:
+            await self.sender.send(OTHER, meta_of(DATA), DATA)
+
+    @property
+    def pauses(self) -> list[float]:
+        return [round(later - earlier) for earlier, later in itertools.pairwise(self.at)]
+
+
+async def test_offers_to_a_disk_that_refuses_become_rarer_up_to_one_in_five_minutes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    offers = Offers()
+    with trio.move_on_after(1500):
+        await offers.run()
+    assert offers.pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+
+
+async def test_a_receiver_that_was_full_and_says_that_it_has_room_is_offered_it_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    offers = Offers()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(offers.run)
+        await trio.sleep(100)
+        assert offers.pauses == [5, 10, 20, 40]
+        offers.sender.heard(OTHER, full=False)
+        await trio.sleep(1)
+        assert len(offers.at) == 5, "it did not say that it was full: no news"
+        offers.sender.heard(OTHER, full=True)
+        offers.sender.heard(FOLLOWER, full=False)
+        await trio.sleep(1)
+        assert len(offers.at) == 5
+        offers.sender.heard(OTHER, full=False)
+        await trio.sleep(1)
+        assert len(offers.at) == 6
+        await trio.sleep(5)
+        assert offers.pauses[-1] == 5, "and it begins anew to become rarer"
+        offers.transfer.follower.has_room_for = len(DATA)
+        await trio.sleep(20)
+        assert offers.transfer.follower.seen == [(LEADER, 9, DATA)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import trio
 
@@ -17,6 +18,8 @@ class MemoryNetwork:
     def __init__(self) -> None:
         self.nodes: dict[NodeId, MemoryPeers] = {}
         self.cuts: set[tuple[NodeId, NodeId]] = set()
+        self.calls: Counter[tuple[NodeId, str]] = Counter()
+        """How often each node was asked each kind of thing."""
 
     def peers(self, node_id: NodeId) -> MemoryPeers:
         self.nodes[node_id] = MemoryPeers(self, node_id)
@@ -64,6 +67,7 @@ class MemoryPeers:
         await trio.lowlevel.checkpoint()
         if not self.connected(to):
             raise Unreachable(f"{to} does not answer")
+        self._network.calls[to, kind] += 1
         with trio.move_on_after(timeout_s):
             answer = await self._network.nodes[to]._calls[kind](self._node_id, payload)
             if (to, self._node_id) not in self._network.cuts:

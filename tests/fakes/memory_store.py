@@ -52,7 +52,7 @@ class MemoryStore:
         self._committed = Committed()
         self._failed = False
         self.fail_next = False
-        self.room = DiskRoom()
+        self.room = DiskRoom(free_bytes=1 << 40)
         self.is_out_of_room = False
         """Not even the reserve is left: writes fail cleanly."""
         self.gate: trio.Event | None = None

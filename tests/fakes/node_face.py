@@ -48,6 +48,10 @@ class MemoryFace:
         self.down = False
         self.broken = False
         self.age_s = 0.0
+        self.full: tuple[NodeId, ...] = ()
+        """Whose own disks are full, as their leader knows."""
+        self.engines: dict[NodeId, EngineState] = {}
+        """What is said of them: UP of this node's and UNKNOWN of others' where nothing is."""
         self.stopped: list[str] = []
         self.submitted: list[tuple[Any, str]] = []
         self.chunks: list[LogChunk] = []
@@ -64,7 +68,8 @@ class MemoryFace:
         return {
             node.id: MemberView(
                 node.id, node.name, node.address, self.statuses[node.id], 1, 0, 0.0, 1.0,
-                evidence=self.evidence.get(node.id, ""), rtt_s=0.0004, sample=Sample(node.id, 1, 1, health=2),
+                evidence=self.evidence.get(node.id, ""), rtt_s=0.0004,
+                sample=Sample(node.id, 1, 1, health=2, engine=self.engines.get(node.id, EngineState.UNKNOWN)),
             )
             for node in self.catalog.nodes.values()
             if node.id in self.statuses
@@ -100,12 +105,14 @@ class MemoryFace:
         return []
 
     def engine_state(self) -> tuple[EngineState, str]:
-        return EngineState.UP, "24.0"
+        return self.engines.get(self.node_id, EngineState.UP), "24.0"
 
     def consensus(self) -> ConsensusStatus:
         index = self.catalog.applied_index
         leader = None if self.down else self.node_id
-        return ConsensusStatus("leader", 1, leader, index, index, index, (NodeId("id-n1"),), not self.down, self.age_s)
+        return ConsensusStatus(
+            "leader", 1, leader, index, index, index, (NodeId("id-n1"),), not self.down, self.age_s, full=self.full
+        )
 
     def counters(self) -> Mapping[str, int]:
         return {"packets_dropped": 3}

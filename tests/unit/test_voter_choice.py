@@ -212,3 +212,51 @@ def test_a_witness_leads_on_while_no_full_voter_is_in_contact_caught_up_and_ther
 def test_a_full_leader_and_one_among_witnesses_alone_hand_over_to_nobody() -> None:
     assert handed_over(labelled("---", voters=3, witnesses="2"), LeadController(), 10.0, 13.0, 16.0) is None
     assert handed_over(labelled("---", voters=3, witnesses="123"), LeadController(), 10.0, 13.0, 16.0) is None
+
+
+# ---- full disks
+
+
+def full(view: ClusterView, *names: str) -> ClusterView:
+    ids = {NodeId(f"id-{name}") for name in names}
+    followers = {
+        node_id: dataclasses.replace(follower, disk_full=node_id in ids) for node_id, follower in view.followers.items()
+    }
+    return dataclasses.replace(view, followers=followers)
+
+
+def wanted_with_full(cluster: Cluster, lost: str, *names: str) -> list[str]:
+    """The voters wanted 30 s after that one was lost, while the disks of these nodes are full."""
+    controller = VoterController()
+    controller.reconcile(full(cluster.view(20.0), *names))
+    assert controller.reconcile(full(cluster.view(30.0), *names)) is None
+    cluster.lose(lost)
+    return ids(controller.reconcile(full(cluster.view(60.0), *names)))
+
+
+def test_a_lost_voters_place_goes_to_a_learner_with_a_full_disk_only_where_no_other_is_fit() -> None:
+    assert wanted_with_full(Cluster(5, voters=3), "n3", "n4") == ["id-n1", "id-n2", "id-n5"]
+    assert wanted_with_full(Cluster(5, voters=3), "n3", "n5") == ["id-n1", "id-n2", "id-n4"]
+    assert wanted_with_full(Cluster(4, voters=3), "n3", "n4") == ["id-n1", "id-n2", "id-n4"], "it can vote"
+    assert wanted_with_full(Cluster(5, voters=3), "n3", "n2", "n4") == ["id-n1", "id-n2", "id-n5"], "a voter keeps its vote"
+
+
+def test_no_set_grows_by_learners_with_full_disks() -> None:
+    """Of one voter and two with full disks nothing could be committed any more."""
+    cluster, controller = Cluster(3), VoterController()
+    controller.reconcile(full(cluster.view(20.0), "n2", "n3"))
+    assert controller.reconcile(full(cluster.view(30.0), "n2", "n3")) is None
+    assert ids(controller.reconcile(full(cluster.view(40.0)))) == ["id-n1", "id-n2", "id-n3"]
+
+
+def test_no_set_is_spread_better_by_a_learner_with_a_full_disk() -> None:
+    cluster, controller = labelled("aaab", voters=3), VoterController()
+    assert [controller.reconcile(full(cluster.view(now), "n4")) for now in (20.0, 30.0, 60.0, 90.0)] == [None] * 4
+    assert ids(controller.reconcile(full(cluster.view(91.0)))) == ["id-n1", "id-n2", "id-n4"]
+
+
+def test_a_witness_does_not_hand_over_to_a_voter_with_a_full_disk() -> None:
+    cluster, controller = labelled("---", voters=3, witnesses="1"), LeadController()
+    for now in (10.0, 13.0, 16.0):
+        assert controller.reconcile(full(cluster.view(now), "n2", "n3")) is None
+    assert [controller.reconcile(full(cluster.view(now), "n2")) for now in (17.0, 20.0)][-1] == NodeId("id-n3")
