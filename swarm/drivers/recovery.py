@@ -64,6 +64,7 @@ class Recovery:
         rng: random.Random,
         restart: Callable[[], None],
         keep_state: Callable[[], Awaitable[None]],
+        is_leaving: Callable[[], bool] = lambda: False,
     ) -> None:
         """`keep_state` keeps what this node last knew, for people, before its log is set aside; it must not raise."""
         self._replica = replica
@@ -75,6 +76,7 @@ class Recovery:
         self._rng = rng
         self._restart = restart
         self._keep_state = keep_state
+        self._is_leaving = is_leaving
         self._following: tuple[NodeId, int] | None = None
         self._is_begun = False
         self._wake = trio.Event()
@@ -184,6 +186,9 @@ class Recovery:
         name = self._name(self._replica.node_id)
         if confirm != name:
             raise UsageError("cannot recover: not confirmed", cause=f"confirm with the name of this node, {name}")
+        if self._is_leaving():
+            hint = "run swarm recover on another survivor, or end this daemon (SIGTERM twice) and start it again first"
+            raise Conflict("cannot recover here: this node is leaving the cluster", cause="it would begin alone", hint=hint)
         refuse_needless(survey := await self.survey(), self._name, even_behind=even_behind)
         async with self._changing:
             if self._following is not None:

@@ -32,7 +32,6 @@ import logging
 import random
 import signal
 from contextlib import suppress
-from typing import Literal
 
 import trio
 
@@ -84,6 +83,7 @@ from swarm.node.keys import Keys
 from swarm.node.past import make_past
 from swarm.node.registry import RegistryCredentials
 from swarm.node.site import Site, keep_engine_learned
+from swarm.node.stopping import Stop, Stopping
 from swarm.node.told import counted, refusals
 from swarm.node.witness import NoRunner
 from swarm.ports import PROTOCOL_PEER, PROTOCOL_REJOIN
@@ -96,7 +96,6 @@ LOG = logging.getLogger("swarm.node")
 HELD_FILE = "held"
 API_GOODBYE_S = 0.1
 """For the answer to the request that asked for the stop."""
-Stop = Literal["pause", "leave", "again"]
 
 
 class Daemon:
@@ -106,8 +105,8 @@ class Daemon:
         folder = site.folder
         self.site, self.cluster = site, cluster
         self.clock, self.rng = SystemClock(), random.SystemRandom()
-        self.stopping = trio.Event()
-        self.stop_kind: Stop = "pause"
+        self.stopping = Stopping()
+        self.ended: Stop = "pause"
         self.catalog = Catalog()
         self.admitted = Admitted(self.catalog, cluster.nodes, self.tell_admitted)
         hello = Hello(
@@ -228,7 +227,8 @@ class Daemon:
         return Recovery(
             self.replica, self.streams, self.keys, generation=self.cluster.recovery_generation,
             store_generation=self.site.stored.store_generation, members=self.admitted.nodes, rng=self.rng,
-            restart=lambda: self.request_stop("again"), keep_state=lambda: self.backups.keep_replaced(),
+            restart=lambda: self.stopping.request("again"), is_leaving=lambda: self.stopping.is_leaving,
+            keep_state=lambda: self.backups.keep_replaced(),
         )  # fmt: skip
 
     def make_face(self) -> Face:
@@ -250,7 +250,7 @@ class Daemon:
             past=self.past.ask,
             recovery=self.recovery,
             backups=self.backups,
-            stop=self.request_stop,
+            stop=self.stopping.request,
         )
 
     def quorum_in_sight(self) -> bool:
@@ -324,12 +324,6 @@ class Daemon:
         node = self.admitted.find(node_id)
         return node.name if node is not None else str(node_id) or "unknown"
 
-    def request_stop(self, kind: Stop) -> None:
-        """Ask the daemon to end. Who asks first decides, but that an end comes before beginning anew."""
-        if not self.stopping.is_set() or self.stop_kind == "again":
-            self.stop_kind = kind
-        self.stopping.set()
-
     # ---- running ------------------------------------------------------------------------------------------------------------
 
     async def run(self, nursery: trio.Nursery) -> None:
@@ -365,16 +359,12 @@ class Daemon:
         LOG.info("%s is up: %s, cluster %s", site.folder.name, where, self.cluster.cluster_id)
         gc.collect()
         gc.freeze()  # a full collection over a large catalog stops the loop for 28 to 166 ms; what is here now stays anyway
-        await self.stopping.wait()
+        await self.stopping.wanted.wait()
         await self.go(nursery)
 
     async def go(self, nursery: trio.Nursery) -> None:
         """Pause or leave; a signal ends a long leave too."""
-        LOG.info("stopping: %s; containers run on", self.stop_kind)
-        if self.stop_kind == "leave":
-            await self.departure.leave()
-        else:
-            await self.departure.pause()
+        self.ended = await self.stopping.carry_out(self.departure)
         self.api.stop.set()
         await trio.sleep(API_GOODBYE_S)
         nursery.cancel_scope.cancel()
@@ -395,6 +385,6 @@ class Daemon:
         """The first SIGTERM or SIGINT announces a pause; a second one ends at once."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for _ in signals:
-                if self.stopping.is_set():
+                if self.stopping.wanted.is_set():
                     raise KeyboardInterrupt
-                self.request_stop("pause")
+                self.stopping.request("pause")

@@ -25,9 +25,10 @@ import trio
 from swarm.adapters.host import raise_priority
 from swarm.errors import OperatorError, StoreFailure
 from swarm.node.belong import belong
-from swarm.node.daemon import Daemon, Stop
+from swarm.node.daemon import Daemon
 from swarm.node.recovering import finish_recovery
 from swarm.node.site import open_site
+from swarm.node.stopping import Stop, remember_leaving, take_leaving
 from swarm.schema.node_config import NodeConfig
 
 LOG = logging.getLogger("swarm.node")
@@ -48,7 +49,8 @@ def run(config: NodeConfig) -> int:
         ended = trio.run(serve, config)
     except BaseException as problem:  # one of the two doors: what ended the daemon is told to people and to the exit code
         return _told(problem)
-    return start_again() if ended == "again" else 0
+    remember_leaving(ended)
+    return start_again() if ended in ("again", "leave again") else 0
 
 
 def start_again() -> int:
@@ -94,5 +96,7 @@ async def serve(config: NodeConfig) -> Stop:
         await nursery.start(site.port.serve, site.listener)
         cluster, desk = await belong(site)
         daemon = Daemon(site, cluster, desk)
+        if take_leaving():
+            daemon.stopping.request("leave")
         await daemon.run(nursery)
-    return daemon.stop_kind
+    return daemon.ended

@@ -51,12 +51,13 @@ class Survivor:
 
     def __init__(self, world: World, name: NodeId, *, generation: int = 0) -> None:
         self.story: list[str] = []
+        self.is_leaving = False
         self.store = Held(self.story)
         members = {each: replace(make_node(f"n{each[0]}"), id=each) for each in NAMES[:3]}
         self.recovery = Recovery(
             world.replicas[name], world.network.nodes[name], self.store, generation=generation, store_generation=1,
             members=lambda: members, rng=random.Random(1), restart=lambda: self.story.append("restart"),
-            keep_state=self.keep,
+            keep_state=self.keep, is_leaving=lambda: self.is_leaving,
         )  # fmt: skip
 
     async def keep(self) -> None:
@@ -102,6 +103,21 @@ async def test_with_a_leader_or_a_majority_in_reach_nothing_is_begun(autojump_cl
             assert survivor.story == []
         looks = [await survivor.recovery.survey() for survivor in made.values()]
         assert all(len(look.others) == 2 and look.has_quorum for look in looks)
+
+
+async def test_a_node_on_its_way_out_begins_nothing_and_follows_all_the_same(autojump_clock: trio.testing.MockClock) -> None:
+    async with survivors() as (world, made):
+        for name in NAMES[1:3]:
+            world.crash(name)
+        await trio.sleep(10)
+        leaving = made[NAMES[0]]
+        leaving.is_leaving = True
+        with pytest.raises(Conflict, match="leaving"):
+            await leaving.recovery.begin(confirm="na", even_behind=True)
+        assert leaving.story == []
+        leaving.recovery.on_generation(NAMES[1], LATER[0])
+        await leaving.until(3)
+        assert leaving.story[-1] == "restart"
 
 
 async def test_a_disk_that_refuses_the_order_leaves_everything_as_it_was(autojump_clock: trio.testing.MockClock) -> None:

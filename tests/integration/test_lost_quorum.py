@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -67,3 +68,28 @@ def test_after_the_only_voter_is_lost_a_survivor_goes_on_and_the_old_voter_retur
     cluster.ok(lost, "task", "submit", "--name", "through", "--detach", *WORK)
     for name in ("stays", "moves", "last", "late", "through"):
         cluster.wait_runs(name, timeout_s=30)
+
+
+def test_a_node_that_was_leaving_when_the_cluster_was_recovered_leaves_what_the_cluster_is_now(two_hosts: Cluster) -> None:
+    cluster = two_hosts
+    (only,) = voters(cluster, 1)
+    leaving = int(only.removeprefix("h"))
+    survivor = 3 - leaving
+    cluster.net.cut(leaving, survivor)
+    cluster.ok(leaving, "node", "drain", "self")
+    with ThreadPoolExecutor(1) as pool:
+        down = pool.submit(cluster.swarm, leaving, "down", "--drain", timeout_s=90.0)
+        eventually(lambda: cluster.json(survivor, "recover", "--dry-run")["refused"] == "", "the leader to be long gone")
+        cluster.ok(survivor, "recover", YES)
+        assert not down.done(), "nobody can take its vote, and it waits"
+        cluster.net.heal()
+        down.result()
+
+    def has_left() -> bool:
+        (row,) = [row for row in cluster.json(survivor, "node", "ls") if row["name"] == only]
+        return bool(row["availability"] == "left")
+
+    eventually(has_left, "the node to leave the recovered cluster", timeout_s=40)
+    said = tail(cluster.net.host(leaving).daemon_log, 20_000)
+    assert "recovered while this node was leaving" in said and "starts anew" in said
+    assert cluster.json(survivor, "status")["recovery"] == 1 and voters(cluster, survivor) == [f"h{survivor}"]
