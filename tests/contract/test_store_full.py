@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from swarm.adapters.ballast import BALLAST, make_room_to_start
+from swarm.adapters.identity import open_data_folder
 from swarm.adapters.store import SqliteStore, open_store
-from swarm.errors import StoreFull
+from swarm.errors import StartRefused, StoreFull
 from swarm.model.command import SetReason
 from swarm.model.entry import Entry, HardState
 from swarm.model.ids import TaskId
@@ -227,3 +229,24 @@ def test_the_history_loses_what_found_no_room_and_goes_on_when_there_is(disk: Pa
     more(2)
     kept.write()
     assert kept.past().newest == len(kept.records)
+
+
+async def test_a_reserve_that_was_given_back_is_owed_until_it_is_made_again(disk: Path) -> None:
+    store = opened(disk)
+    assert store.room.owed_bytes == 0
+    hog = fill(disk / "data")
+    await store.write([Batch(1, bulk(1))])
+    assert store.room.owed_bytes == BALLAST_BYTES
+    hog.unlink()
+    await store.probe()
+    assert (store.room.owed_bytes, allocated(disk)) == (0, BALLAST_BYTES)
+    await store.close()
+
+
+def test_a_start_without_any_room_is_refused_with_the_way_out(disk: Path) -> None:
+    hog = fill(disk / "data")
+    with pytest.raises(StartRefused) as refused:
+        open_data_folder(disk / "data", name="n1", rng=random.Random(1))
+    assert (refused.value.cause.split(":")[0], refused.value.hint) == ("No space left on device", "free space on that disk")
+    hog.unlink()
+    open_data_folder(disk / "data", name="n1", rng=random.Random(1)).close()
