@@ -9,7 +9,7 @@ Pure: no I/O, no clock, no randomness of its own.
 
 from swarm.controllers.drain import drain_wishes
 from swarm.controllers.heal import settle_moves
-from swarm.controllers.lead import LeadController
+from swarm.controllers.lead import LeadController, heir_of
 from swarm.controllers.replace import Replacing, Wishes
 from swarm.controllers.rotation import RotationConfig, RotationController
 from swarm.controllers.verdict import VerdictController
@@ -25,5 +25,6 @@ __all__ = [
     "VotersConfig",
     "Wishes",
     "drain_wishes",
+    "heir_of",
     "settle_moves",
 ]

@@ -1,18 +1,39 @@
-"""A witness prefers not to lead: it hands over as soon as a full voter can take the lead.
+"""Who leads next: a witness hands over as soon as a full voter can take the lead, and who stops hands over to its heir.
 
-It may be elected all the same, when nobody else could be; then it leads like any other. A full voter can take the lead when for
-3 s it has answered, has had nearly the whole log and a disk that works: one that has just come back is not asked to lead at once.
+A witness prefers not to lead. It may be elected all the same, when nobody else could be; then it leads like any other. A full
+voter can take the lead when for 3 s it has answered, has had nearly the whole log and a disk that works: one that has just come
+back is not asked to lead at once.
 
 Pure: no I/O, no clock, no randomness of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from swarm.model.entry import Configuration
 from swarm.model.ids import NodeId
-from swarm.model.node import Availability
-from swarm.model.view import ClusterView
+from swarm.model.node import Availability, Node
+from swarm.model.view import ClusterView, FollowerView
+
+HEIR_CONTACT_S = 1.0
+"""An heir has answered within ten heartbeats; one that has not would leave the cluster without a leader for longer."""
+
+
+def heir_of(
+    configuration: Configuration, followers: Mapping[NodeId, FollowerView], nodes: Mapping[NodeId, Node], now: float
+) -> NodeId | None:
+    """The voter to lead when this leader stops: one that answers, a full one rather than a witness, with most of the log."""
+    voters = {voter.node_id for voter in configuration.voters}
+    others = [view for view in followers.values() if view.node_id in voters]
+
+    def worth(view: FollowerView) -> tuple[bool, bool, int, float, str]:
+        node = nodes.get(view.node_id)
+        is_there = now - view.last_contact <= HEIR_CONTACT_S
+        return is_there, node is not None and not node.witness, view.match_index, view.last_contact, view.node_id
+
+    return max(others, key=worth).node_id if others else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ class VotersConfig:
     give_up_s: float = 600.0
     contact_s: float = 3.0
     """A follower that answered within this time is in contact: three heartbeats to a learner."""
+    heir_contact_s: float = 0.5
+    """Who is to have the only vote has answered within five heartbeats: below three voters learners get every one."""
     disk_stall_s: float = 3.0
     """A learner whose disk completed nothing for this long is not fit: it could neither vote nor acknowledge."""
 
@@ -167,7 +169,11 @@ class VoterController:
         return fit
 
     def _majority_in_contact(self, view: ClusterView, voters: tuple[Voter, ...]) -> bool:
-        """After the change a majority must be there to commit with."""
+        """After the change a majority must be there to commit with. Where all hangs on one other node it answered just now: were
+        its disk lost with the only vote on it, nobody could go on."""
+        if len(voters) == 1 and voters[0].node_id != view.self_id:
+            only = view.followers.get(NodeId(voters[0].node_id))
+            return only is not None and view.now - only.last_contact <= self._config.heir_contact_s
         there = sum(1 for v in voters if v.node_id == view.self_id or NodeId(v.node_id) in self._in_contact_since)
         return there * 2 > len(voters)
 

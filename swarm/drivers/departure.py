@@ -17,6 +17,7 @@ import trio
 
 from swarm.catalog import Catalog
 from swarm.consensus.effects import Role
+from swarm.controllers import heir_of
 from swarm.drivers.consensus import Replica
 from swarm.drivers.leaving import Leaving
 from swarm.drivers.membership import Gossip
@@ -24,15 +25,12 @@ from swarm.errors import OperatorError, PeerError, UnknownOutcome
 from swarm.model.command import SetNode
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.node import Availability
-from swarm.model.view import FollowerView
 
 LOG = logging.getLogger("swarm.departure")
 RETURN_BY_S = 60.0
 DECLARE_S = 10.0
 RETRY_S = 1.0
 HAND_OVER_S = 2.0
-HEIR_CONTACT_S = 1.0
-"""An heir has answered within ten heartbeats; one that has not would leave the cluster without a leader for longer."""
 LOOK_EVERY_S = 0.2
 GOODBYE_S = 3.0
 """Nobody talks to a node that has left: the answer to its goodbye is not waited for longer than this."""
@@ -91,7 +89,10 @@ class Departure:
 
     async def _hand_over(self) -> None:
         """Give the lead to the best voter that is there; others would only find out by waiting."""
-        heir = self._heir() if self._replica.role is Role.LEADER else None
+        if self._replica.role is not Role.LEADER:
+            return
+        replica = self._replica
+        heir = heir_of(replica.configuration, replica.followers(), self._catalog.nodes, replica.now())
         if heir is None:
             return
         try:
@@ -102,18 +103,3 @@ class Departure:
         with trio.move_on_after(HAND_OVER_S):
             while self._replica.role is Role.LEADER or not self._replica.leader_id:
                 await trio.sleep(0.01)
-
-    def _heir(self) -> NodeId | None:
-        """The voter to lead next: one that answers, a full one rather than a witness, with most of the log."""
-        voters = {voter.node_id for voter in self._replica.configuration.voters}
-        others = [view for view in self._replica.followers().values() if view.node_id in voters]
-        if not others:
-            return None
-        now, nodes = self._replica.now(), self._catalog.nodes
-
-        def worth(view: FollowerView) -> tuple[bool, bool, int, float, str]:
-            node = nodes.get(view.node_id)
-            is_there = now - view.last_contact <= HEIR_CONTACT_S
-            return is_there, node is not None and not node.witness, view.match_index, view.last_contact, view.node_id
-
-        return max(others, key=worth).node_id

@@ -11,7 +11,7 @@ Promise: a cluster that is left alone elects a leader and stays well; whatever g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from swarm.model.command import Admit, Declare, Found
 from swarm.model.entry import KIND_FOUND, Entry, HardState, Voter
@@ -19,7 +19,8 @@ from swarm.model.ids import ClusterId, NodeId, RequestId, random_id
 from swarm.model.node import Node
 from swarm.model.resources import Resources
 from swarm.ports import Batch
-from swarm.simulation.containers import Containers
+from swarm.simulation.containers import Containers, NoContainers
+from swarm.simulation.departures import Departures
 from swarm.simulation.duties import Duties
 from swarm.simulation.gossip import Gossip
 from swarm.simulation.host import Host
@@ -39,6 +40,8 @@ DRIFT = 0.049
 CPU_TOTAL_MILLICORES = 13_000
 """Of all hosts together, at most 4,000 each from three hosts on: room for the workload once all of them are well, not before."""
 
+NOTHING = Resources(cpu_millicores=0, memory_bytes=0, tasks=0)
+
 
 class Member(Daemon):
     """A daemon with all its parts."""
@@ -46,13 +49,13 @@ class Member(Daemon):
     replica: Replica
     forwarding: Forwarding
     gossip: Gossip
-    containers: Containers
+    departures: Departures
     duties: Duties
     keys: Keys
 
 
 class Cluster:
-    """See the module. `founders` of the `hosts` found it; 0 means all of them."""
+    """See the module. `founders` of the `hosts` found it; 0 means all of them. `witnesses` are numbers of hosts."""
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class Cluster:
         hosts: int,
         *,
         founders: int = 0,
+        witnesses: Collection[int] = (),
         settings: Settings | None = None,
         weather: Weather = FAIR,
         watch: Watch | None = None,
@@ -72,10 +76,12 @@ class Cluster:
         self.scene = Scene(self.world, network, Streams(self.world, network), cluster_id, settings or Settings())
         if watch is not None:
             self.scene.watch = watch
-        each = CPU_TOTAL_MILLICORES // hosts if hosts < 3 else 4_000
+        runners = hosts - len(witnesses)
+        each = CPU_TOTAL_MILLICORES // runners if runners < 3 else 4_000
         self._capacity = Resources(cpu_millicores=each, memory_bytes=4 << 30, tasks=64)
         made = [Host(number, NodeId(random_id(self.rng)), self.scene, self._build, drift=DRIFT) for number in range(1, hosts + 1)]
         for host in made:
+            host.is_witness = host.number in witnesses
             self.scene.add(host)
         founding = made[: founders or hosts]
         entry = self._founding_entry(founding)
@@ -115,8 +121,8 @@ class Cluster:
         key = host.node_id.encode()
         return Node(
             id=host.node_id, name=host.name, address=host.address, api_address=api, fingerprint=key, public_key=key,
-            store_generation=host.disk.store_generation, arch="amd64", capacity=self._capacity,
-            labels=(("zone", "ab"[host.number % 2]),), schema_known=host.schema_known,
+            store_generation=host.disk.store_generation, arch="amd64", capacity=NOTHING if host.is_witness else self._capacity,
+            labels=(("zone", "ab"[host.number % 2]),), schema_known=host.schema_known, witness=host.is_witness,
         )
 
     def _founding_entry(self, hosts: list[Host]) -> Entry:
@@ -162,11 +168,15 @@ class Cluster:
         daemon.forwarding = Forwarding(daemon, daemon.replica)
         daemon.gossip = Gossip(daemon, daemon.replica, host.disk.boots)
         daemon.packet_part = daemon.gossip
-        daemon.containers = Containers(daemon, daemon.replica, daemon.forwarding, daemon.gossip, rebooted=rebooted)
-        daemon.duties = Duties(daemon, daemon.replica, daemon.gossip)
+        daemon.departures = Departures(daemon, daemon.replica, daemon.gossip)
+        daemon.parts = [daemon.replica, daemon.gossip]
+        if host.is_witness:
+            NoContainers(daemon, daemon.gossip)
+        else:
+            daemon.parts.append(Containers(daemon, daemon.replica, daemon.forwarding, daemon.gossip, rebooted=rebooted))
+        daemon.duties = Duties(daemon, daemon.replica, daemon.gossip, daemon.departures)
         daemon.keys = Keys(daemon, daemon.replica, daemon.forwarding, lambda: host.secrets, host.keep_secrets)
         daemon.gossip.on_change.append(daemon.duties.on_gossip)
-        daemon.parts = [daemon.replica, daemon.gossip, daemon.containers]
         daemon.later(0.2 + self.rng.random(), None, self._declare, daemon)
         return daemon
 
@@ -175,7 +185,7 @@ class Cluster:
         node = self._node(daemon.host)
         command = Declare(
             node.id, node.name, node.address, node.api_address, node.store_generation, node.labels, node.arch, node.os,
-            node.capacity, node.engine_version, node.schema_known,
+            node.capacity, node.engine_version, node.schema_known, node.witness,
         )
 
         def done(outcome: Outcome) -> None:

@@ -161,5 +161,22 @@ class Containers:
             self.core.on_fresh(number, index, self.daemon.now())
 
 
+class NoContainers:
+    """What a witness has in a runner's place: no engine is asked for anything."""
+
+    def __init__(self, daemon: Daemon, gossip: Gossip) -> None:
+        self._daemon = daemon
+        self._gossip = gossip
+        self._samples = 0
+        daemon.later(0.05, None, self._look)
+
+    def _look(self) -> None:
+        self._daemon.later(LOOK_EVERY_S, None, self._look)
+        self._samples += 1
+        generation = self._daemon.host.disk.boots
+        sample = Sample(self._daemon.node_id, generation, self._samples, engine=EngineState.UNKNOWN, containers=0)
+        self._gossip.observe_sample(sample)
+
+
 def _ignore(outcome: Outcome) -> None:
     """What the log does not show is reported again."""

@@ -35,10 +35,14 @@ class Disk:
         self.hung_at = 0.0
         self.failing = False
         """The next transaction fails."""
+        self.misread = 0.0
+        """Chance that a piece of a snapshot is read with one byte changed."""
         self.on_failure: Callable[[], None] = lambda: None
         """Called when one did: the daemon ends."""
         self.is_damaged = False
         """The next start will find its checksums wrong."""
+        self.may_be_wiped: Callable[[], bool] = lambda: True
+        """Asked at that start: if not, the damage had spared what is needed."""
         self.was_set_back = False
         self.store_generation = store_generation
         self.boots = 0
@@ -58,8 +62,9 @@ class Disk:
     def open(self, done: Callable[[int], None]) -> Stored:
         """What a starting daemon reads. `done(number)` will be told the last batch of each completed transaction (0: a probe)."""
         self._opened += 1
-        if self.is_damaged:
+        if self.is_damaged and self.may_be_wiped():
             self.wipe()
+        self.is_damaged = False
         self._done = done
         self._queue, self._under_way, self._probe = [], [], False
         return self.stored()
@@ -86,6 +91,14 @@ class Disk:
         """A small durable write, to learn whether the disk still works."""
         self._probe = True
         self._begin()
+
+    def read(self, data: SnapshotData, start: int, end: int) -> bytes:
+        """A piece of a snapshot that is kept here, as it comes from the platter."""
+        piece = bytes(data[start:end])
+        if piece and self.misread and self._rng.random() < self.misread:
+            place = self._rng.randrange(len(piece))
+            piece = piece[:place] + bytes([piece[place] ^ 1 << self._rng.randrange(8)]) + piece[place + 1 :]
+        return piece
 
     def crash(self) -> None:
         """The daemon is gone, whyever: what was queued is lost; what was under way is durable or not."""

@@ -35,6 +35,16 @@ class DiskFaults:
         self._cluster.world.trace(host.name, "the next write will fail")
         host.disk.failing = True
 
+    def misread(self, host: Host) -> None:
+        """For up to 15 s what is read of snapshots is wrong now and then; nothing that was written is."""
+        self._cluster.world.trace(host.name, "DISK MISREADS")
+        host.disk.misread = 0.4
+
+        def read_well() -> None:
+            host.disk.misread = 0.0
+
+        self._cluster.world.after(15.0 * self._rng.random(), read_well)
+
     def full(self, host: Host) -> None:
         """Others fill the disk, and for up to 15 s what is written comes out of the reserve."""
         self._cluster.world.trace(host.name, "DISK FULL")
@@ -46,12 +56,14 @@ class DiskFaults:
         self._cluster.world.after(15.0 * self._rng.random(), empty)
 
     def rot(self, host: Host) -> None:
-        """The store is damaged under a daemon that ends just then; its next start finds that."""
+        """The store is damaged under a daemon that ends just then; its next start finds that. Where others have meanwhile made
+        it a voter that they need, it was spared: only an operator could go on without it."""
         if host.disk.is_damaged or not self._may_be_lost(host):
             return
         self._cluster.world.trace(host.name, "STORE DAMAGED")
         host.crash_daemon()
         host.disk.is_damaged = True
+        host.disk.may_be_wiped = lambda: self._may_be_lost(host)
 
     def set_back(self, host: Host) -> None:
         """A copy is taken now, and put in the disk's place some seconds later, if the node has been no voter from then on."""

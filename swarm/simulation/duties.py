@@ -16,6 +16,7 @@ from swarm.model.ids import NodeId, RequestId
 from swarm.model.outcome import Applied
 from swarm.model.view import ClusterView
 from swarm.scheduler import Policy
+from swarm.simulation.departures import Departures
 from swarm.simulation.gossip import Gossip
 from swarm.simulation.node import Daemon
 from swarm.simulation.replica import Replica
@@ -28,10 +29,11 @@ WAKE_S = 0.001
 class Duties:
     """Runs on every daemon, acts on the leader."""
 
-    def __init__(self, daemon: Daemon, replica: Replica, gossip: Gossip) -> None:
+    def __init__(self, daemon: Daemon, replica: Replica, gossip: Gossip, departures: Departures) -> None:
         self.daemon = daemon
         self.replica = replica
         self.gossip = gossip
+        self.departures = departures
         self._leadership: Leadership | None = None
         self._proposed_index = 0
         self._looking = False
@@ -98,6 +100,7 @@ class Duties:
             configuration=core.configuration,
             configuration_committed=core.is_configuration_committed,
             followers=core.followers(),
+            leaving=self.departures.leaving(),
         )
 
     def _propose(self, planned: tuple[Any, int]) -> None:

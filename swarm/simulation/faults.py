@@ -4,7 +4,8 @@ Each run has its own temper: some lose packets, some lose power, some freeze. Fa
 answers, of the engine, of the disk and of the paths between hosts are separate. Whatever broke is repaired after a while, or at
 the latest by `heal`, after which nothing goes wrong any more and the cluster owes us progress.
 
-Kinds that came later are drawn apart, so that a seed of before means what it meant (`later=False`).
+Kinds that came later, and newer ones, are drawn apart, so that a seed of before means what it meant (`later=False`,
+`newer=False`).
 
 Promise: `heal` leaves no fault behind; a majority of the voters keeps what was durable.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from swarm.model.liveness import EngineState
-from swarm.simulation.cluster import Cluster
+from swarm.simulation.cluster import Cluster, Member
 from swarm.simulation.disk_faults import DiskFaults
 from swarm.simulation.host import Host
 from swarm.simulation.intrigues import Intrigues
@@ -25,6 +26,9 @@ from swarm.simulation.plots import Plots
 KINDS = ("power", "blackout", "daemon", "freeze", "machine", "engine", "slow_engine", "disk", "cut", "pair", "one_way", "split",
          "crown", "forget")
 LATER_KINDS = ("rot", "no_sync", "set_back", "ambush", "hand_over", "voters", "ring", "burial")
+NEWER_KINDS = ("stop", "leave", "misread", "echo")
+NEWER_SHARE = 0.15
+"""Of the runs, for each of the newer kinds."""
 PLOTS = ("figure_8", "dead_king", "lost_store", "coup")
 """Only when asked for: they break more than a run that is to show something else can bear."""
 
@@ -33,7 +37,7 @@ class Faults:
     """Breaks a cluster, on average every `every_s` seconds, until `heal`."""
 
     def __init__(
-        self, cluster: Cluster, *, every_s: float = 2.5, kinds: tuple[str, ...] = (), later: bool = True
+        self, cluster: Cluster, *, every_s: float = 2.5, kinds: tuple[str, ...] = (), later: bool = True, newer: bool = True
     ) -> None:
         self.cluster = cluster
         self.world = cluster.world
@@ -41,6 +45,8 @@ class Faults:
         self.every_s = every_s
         self.is_over = False
         self._hunting = 0
+        self._away: set[int] = set()
+        """Hosts whose daemon was stopped, and is not started by the service manager."""
         self._plots = Plots(cluster, self.rng, lambda: self.is_over)
         later_rng = cluster.world.random("faults/later")
         disks = DiskFaults(cluster, later_rng, lambda: self.is_over)
@@ -64,11 +70,15 @@ class Faults:
             "no_sync": disks.no_sync,
             "full": disks.full,  # only when asked for, so that the seeds of everybody tell their old stories
             "set_back": disks.set_back,
+            "misread": disks.misread,
+            "echo": self._echo,
             "ambush": intrigues.ambush,
             "hand_over": intrigues.hand_over,
             "voters": intrigues.voters,
             "ring": lambda host: self._ring(intrigues, host),
             "burial": self._burial,
+            "stop": lambda host: self._stop(host, leaves=False),
+            "leave": lambda host: self._stop(host, leaves=True),
             "figure_8": lambda _: self._plots.begin(self._plots.figure_8()),
             "dead_king": lambda _: self._plots.begin(self._plots.dead_king()),
             "lost_store": lambda _: self._plots.begin(self._plots.lost_store()),
@@ -77,19 +87,26 @@ class Faults:
         chosen = kinds or tuple(self.rng.sample(KINDS, self.rng.randint(2, len(KINDS))))
         if later and not kinds:
             chosen += tuple(later_rng.sample(LATER_KINDS, later_rng.randint(0, 4)))
+        self._newer_rng = cluster.world.random("faults/newer")
+        if newer and not kinds:
+            chosen += tuple(kind for kind in NEWER_KINDS if self._newer_rng.random() < NEWER_SHARE)
         self.kinds = tuple(sorted(chosen))
         cluster.scene.network.weather = self._draw_weather()
+        self._draw_habits()
+        cluster.scene.on_leader.append(self._on_leader)
+        self.world.after(self.rng.expovariate(1 / every_s), self._next)
+        self.world.after(1.0, self._watchdog)
+
+    def _draw_habits(self) -> None:
+        """Of processes, disks and engines."""
         stumble = self.rng.choice((0.0, 0.0, 0.0003, 0.001))
-        for host in cluster.hosts:
+        for host in self.cluster.hosts:
             host.stumble = stumble
             host.disk.slow = self.rng.choice((0.0, 0.0, 0.05, 0.2))
             host.engine.habits.lose_reply = self.rng.choice((0.0, 0.1, 0.3))
             host.engine.habits.drop_event = self.rng.choice((0.0, 0.2, 0.5))
             host.engine.habits.slow = self.rng.choice((0.0, 0.1))
             host.engine.habits.ends_per_s = self.rng.choice((0.0, 0.0, 0.02))
-        cluster.scene.on_leader.append(self._on_leader)
-        self.world.after(self.rng.expovariate(1 / every_s), self._next)
-        self.world.after(1.0, self._watchdog)
 
     def _draw_weather(self) -> Weather:
         rng = self.rng
@@ -116,7 +133,8 @@ class Faults:
     def _watchdog(self) -> None:
         """What a service manager does: a daemon that is gone is started again."""
         for host in self.cluster.hosts:
-            if host.daemon is None and host.is_powered and self.rng.random() < (1.0 if self.is_over else 0.5):
+            is_due = host.daemon is None and host.is_powered and host.number not in self._away
+            if is_due and self.rng.random() < (1.0 if self.is_over else 0.5):
                 host.start_daemon()
         self.world.after(1.0, self._watchdog)
 
@@ -137,6 +155,27 @@ class Faults:
         """Off for so long that another votes in its place."""
         host.lose_power()
         self.world.after(25.0 + 20.0 * self.rng.random(), self._unless_over, host.restore_power)
+
+    def _stop(self, host: Host, *, leaves: bool) -> None:
+        """Somebody stops the daemon, as for an upgrade or for good, and it is back after up to 20 s."""
+        if not isinstance(host.daemon, Member):
+            return
+        departures, away_s = host.daemon.departures, 0.5 + 20.0 * self._newer_rng.random() ** 2
+        self.world.trace(host.name, "is asked to leave" if leaves else "is asked to stop")
+        self._away.add(host.number)
+        if leaves:
+            departures.give_vote_away()
+        else:
+            departures.pause()
+        self.world.after(away_s + (15.0 if leaves else 0.0), self._back, host)
+
+    def _echo(self, host: Host) -> None:
+        """From here on two send the same snapshots, as an old leader and a new one do."""
+        host.is_echoed = True
+
+    def _back(self, host: Host) -> None:
+        self._away.discard(host.number)
+        host.start_daemon()
 
     def _blackout(self, _: Host) -> None:
         for host in self.cluster.hosts:
@@ -255,13 +294,18 @@ class Faults:
         """Make everything good, for good."""
         self.world.trace("net", "==== EVERYTHING HEALS ====")
         self.is_over = True
+        self._away.clear()
         self.cluster.scene.network.heal()
         self.cluster.scene.network.weather = FAIR
+        for member in self.cluster.daemons():
+            member.departures.stay()
         for host in self.cluster.hosts:
             host.stumble = 0.0
             host.ambush = None
             host.disk.slow = 0.0
             host.disk.failing = host.disk.full = False
+            host.disk.misread = 0.0
+            host.is_echoed = False
             host.disk.free()
             host.restore_power()
             habits = host.engine.habits

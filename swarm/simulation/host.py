@@ -40,6 +40,10 @@ class Host:
         self.address = f"10.77.0.{10 + number}:{PORT}"
         self.address_pair = (f"10.77.0.{10 + number}", PORT)
         self.scene = scene
+        self.is_witness = False
+        """Its daemon votes and runs nothing."""
+        self.is_echoed = False
+        """What its daemon sends of snapshots another sends as well, a moment later."""
         self.is_powered = True
         self.is_frozen = False
         self.daemon: Daemon | None = None

@@ -61,9 +61,9 @@ def run_all(first: int, count: int, jobs: int, options: dict[str, Any]) -> Itera
 
 def repeat(seed: int, arguments: argparse.Namespace) -> str:
     """The command that runs one of these seeds again."""
-    names = ("hosts", "seconds", "kinds", "every", "entries")
+    names = ("hosts", "seconds", "kinds", "every", "entries", "witnesses")
     given = [f"--{name} {getattr(arguments, name)}" for name in names if getattr(arguments, name)]
-    given += [f"--no-{name}" for name in ("reads", "later") if not getattr(arguments, name)]
+    given += [f"--no-{name}" for name in ("reads", "later", "newer") if not getattr(arguments, name)]
     return " ".join((f"python -m tests.simulation --seed {seed}", *given))
 
 
@@ -90,6 +90,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--entries", type=int, default=0, help="entries an append carries (drawn from the seed otherwise)")
     parser.add_argument("--reads", action=argparse.BooleanOptionalAction, default=True, help="clients of registers")
     parser.add_argument("--later", action=argparse.BooleanOptionalAction, default=True, help="kinds of faults that came later")
+    parser.add_argument("--newer", action=argparse.BooleanOptionalAction, default=True, help="witnesses, orderly stops")
+    parser.add_argument("--witnesses", type=int, default=None, help="hosts that run nothing (drawn from the seed otherwise)")
     parser.add_argument("--trace", action="store_true", help="tell everything that happens")
     parser.add_argument("--quiet", action="store_true", help="tell failures and a count only")
     return parser.parse_args()
@@ -107,6 +109,7 @@ def main() -> int:
     options: dict[str, Any] = {
         "hosts": arguments.hosts, "seconds": arguments.seconds, "every_s": arguments.every, "reads": arguments.reads,
         "kinds": tuple(arguments.kinds.split(",")) if arguments.kinds else (), "later": arguments.later,
+        "newer": arguments.newer, "witnesses": arguments.witnesses,
         "append_entries_max": arguments.entries, "trace": told if arguments.trace else None,
     }  # fmt: skip
     failed: dict[int, str] = {}

@@ -54,6 +54,8 @@ class Checkers(Watch):
         self._entries: dict[tuple[int, int], Entry] = {}
         self._committed: dict[int, Entry] = {}
         self._digests: dict[int, bytes] = {}
+        self._applied: dict[tuple[int, int], int] = {}
+        """Life of a daemon -> how far its catalog is."""
         self._requests: dict[RequestId, int] = {}
         self.copies: dict[TaskId, dict[tuple[int, int], Host]] = {}
         """Task -> (attempt, host number) of every container that runs now."""
@@ -178,6 +180,9 @@ class Checkers(Watch):
     def applied(self, daemon: Daemon, entry: Entry, applied: Applied) -> None:
         assert isinstance(daemon, Member)
         self._now = daemon.world.now
+        if entry.index != self._applied.get((daemon.host_number, daemon.life), 0) + 1:
+            raise Violation(f"a catalog goes on from where it is: {daemon.host.name} applied {entry.index} out of order")
+        self._applied[daemon.host_number, daemon.life] = entry.index
         known = self._committed.get(entry.index)
         if known is None:
             if entry.index != self.truth.applied_index + 1:
@@ -194,6 +199,9 @@ class Checkers(Watch):
 
     def restored(self, daemon: Daemon, meta: SnapshotMeta) -> None:
         assert isinstance(daemon, Member)
+        if meta.index <= self._applied.get((daemon.host_number, daemon.life), 0):
+            raise Violation(f"a catalog goes on from where it is: {daemon.host.name} went back to {meta.index}")
+        self._applied[daemon.host_number, daemon.life] = meta.index
         if meta.index > self.truth.applied_index:
             raise Violation(f"a snapshot holds what is committed: index {meta.index} is beyond {self.truth.applied_index}")
         self._check_digest(daemon, meta.index)
@@ -248,6 +256,8 @@ class Checkers(Watch):
     def _judge_assign(self, command: Assign, before: dict[str, object]) -> None:
         """A second copy is decided only against a dead or drained node, or one that was so when it was planned."""
         truth = self.truth
+        if truth.nodes[command.node_id].witness:
+            raise Violation(f"a witness runs nothing: {command.task_id}.{command.attempt} is to run on one")
         others = [
             a for a in truth.assignments.values()
             if a.task_id == command.task_id and a.attempt != command.attempt and a.id in before and not a.ended

@@ -22,6 +22,7 @@ from swarm.consensus.quorum import is_small, quorum_value
 from swarm.consensus.replication import Replication
 from swarm.consensus.state import State
 from swarm.consensus.writes import Writes
+from swarm.controllers.lead import LeadController
 from swarm.controllers.verdict import VerdictController
 from swarm.membership.table import Table
 from swarm.model.entry import Voter
@@ -58,6 +59,7 @@ WHERE_TO_LOOK: dict[str, dict[str, Any]] = {
     "sent_before_persisted": {"hosts": 3, "kinds": ("crown", "daemon"), "every_s": 1.0},
     "fence_dropped": {"hosts": 3, "kinds": ("cut", "power"), "every_s": 2.0},
     "reservations_are_forgotten": {"reads": False, "later": False},
+    "a_witness_leads_on": {"hosts": 3, "witnesses": 1, "kinds": ("cut", "power"), "seconds": 12.0},
     "snapshot_forgets_requests": {"hosts": 3, "kinds": ("power",), "seconds": 60.0},
 }
 """What makes a mutant's accident likely; without an entry the seeds of everybody show it soon."""
@@ -305,4 +307,11 @@ def a_leader_keeps_the_verdict_on_itself() -> Iterator[None]:
         return [command for command in reconcile(self, view) if command.node_id != view.self_id]
 
     with patched(VerdictController, "reconcile", modest):
+        yield
+
+
+@mutant
+def a_witness_leads_on() -> Iterator[None]:
+    """A witness that was elected goes on leading when full voters could."""
+    with patched(LeadController, "reconcile", lambda self, view: None):
         yield

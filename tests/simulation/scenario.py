@@ -35,6 +35,8 @@ CONVERGE_S = 150.0
 """The brake holds replacing back for 60 s after a mass death, a gone daemon has 30 s of grace, a voter change takes 10 s."""
 STRAY_GRACE_S = 8.0
 """Shorter than a daemon's, so that what is collected is collected within a run."""
+WITNESS_SHARE = 0.25
+"""Of the runs with three hosts or more."""
 HOLD = 3
 """Seconds in a row for which everything must be well."""
 
@@ -70,11 +72,14 @@ def run_seed(
     snapshot_every: int = 120,
     reads: bool = True,
     later: bool = True,
+    newer: bool = True,
+    witnesses: int | None = None,
     trace: TraceSink | None = None,
 ) -> Report:
-    """Run one seed. `hosts`, `seconds` (of chaos), `kinds` of faults, how often they come and how many entries an append
-    carries are drawn from it when they are not given. Without `reads` (clients of registers) and `later` (kinds of faults that
-    came later) a seed means what it meant before there were any."""
+    """Run one seed. `hosts`, `seconds` (of chaos), `kinds` of faults, how often they come, how many entries an append carries
+    and how many hosts are witnesses are drawn from it when they are not given. Without `reads` (clients of registers), `later`
+    (kinds of faults that came later) and `newer` (witnesses, daemons that are stopped in order) a seed means what it meant before
+    there were any."""
     rng = random.Random(f"{seed}/scenario")
     drawn_hosts, drawn_seconds = rng.choice((1, 2, 3, 3, 3, 4, 5, 5, 7)), rng.uniform(10, 35)
     count, chaos_s = hosts or drawn_hosts, seconds or drawn_seconds
@@ -87,12 +92,13 @@ def run_seed(
         ),
         runner=RunnerConfig(stray_grace_s=STRAY_GRACE_S),
     )
-    cluster = Cluster(seed, count, founders=founders, settings=settings, watch=checkers, trace_sink=trace)
+    stand_by = _witnesses(seed, count, witnesses if witnesses is not None or (newer and not kinds) else 0)
+    cluster = Cluster(seed, count, founders=founders, witnesses=stand_by, settings=settings, watch=checkers, trace_sink=trace)
     workload = _Judged(cluster, checkers)
     clients = Clients(cluster, workload.submitted, count=CLIENTS if reads else 0)
     _place_strangers(cluster)
     cluster.run(3.0)
-    faults = Faults(cluster, every_s=every_s or pace_s, kinds=kinds, later=later)
+    faults = Faults(cluster, every_s=every_s or pace_s, kinds=kinds, later=later, newer=newer)
     cluster.run(chaos_s)
     faults.heal()
     workload.stop()
@@ -111,6 +117,15 @@ def run_seed(
         seed, count, cluster.world.now, cluster.world.events, checkers.truth.applied_index, len(workload.requests), healed_in_s,
         faults.kinds, judged,
     )
+
+
+def _witnesses(seed: int, hosts: int, count: int | None) -> tuple[int, ...]:
+    """Hosts that vote and run nothing; in some runs one, or two of many, when `count` leaves it open. The first host is none."""
+    rng = random.Random(f"{seed}/witnesses")
+    if count is None:
+        drawn = hosts >= 3 and rng.random() < WITNESS_SHARE
+        count = 0 if not drawn else 1 if hosts < 5 else rng.randint(1, 2)
+    return tuple(rng.sample(range(2, hosts + 1), count))
 
 
 class _Judged(Workload):
@@ -175,6 +190,8 @@ def what_is_wrong(cluster: Cluster, checkers: Checkers, workload: Workload) -> l
     leaders = [member.host.name for member in members if member.replica.may_act]
     if len(leaders) != 1:
         wrong.append(f"leaders: {leaders}")
+    if any(host.name in leaders and host.is_witness for host in cluster.hosts):
+        wrong.append(f"the witness {leaders[0]} leads, though a full voter could")
     for member in members:
         if member.replica.applied_index < truth.applied_index - 4:
             wrong.append(f"{member.host.name} applied {member.replica.applied_index} of {truth.applied_index}")

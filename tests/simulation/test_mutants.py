@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from swarm.errors import Bug
-from tests.simulation import consensus_mutants  # noqa: F401 (it registers its own)
+from swarm.errors import BadMessage, Bug
+from tests.simulation import consensus_mutants, transfer_mutants  # noqa: F401 (they register their own)
 from tests.simulation.mutants import MUTANTS, WHERE_TO_LOOK
 from tests.simulation.scenario import run_seed
 
@@ -18,7 +18,7 @@ def caught_by(name: str) -> tuple[int, BaseException] | None:
         for seed in range(1, 1 + SEEDS_MAX):
             try:
                 run_seed(seed, **WHERE_TO_LOOK.get(name, {}))
-            except (AssertionError, Bug) as violation:
+            except (AssertionError, Bug, BadMessage) as violation:
                 return seed, violation
     return None
 
@@ -30,4 +30,4 @@ def test_the_mutant_is_caught(name: str) -> None:
 
 
 def test_there_are_enough_of_them() -> None:
-    assert len(MUTANTS) >= 30
+    assert len(MUTANTS) >= 35

@@ -160,6 +160,18 @@ def test_a_leader_that_leaves_is_voted_out_and_the_only_voter_gives_its_vote_to_
     assert ids(controller.reconcile(leaving(cluster.view(30.0), "n1"))) == ["id-n2"]
 
 
+def test_the_only_vote_goes_to_no_node_that_does_not_answer_now() -> None:
+    """Should that node's disk be lost, with the vote on it, nobody could go on."""
+    cluster = Cluster(2)
+    controller = VoterController()
+    controller.reconcile(leaving(cluster.view(20.0), "n1"))
+    view = leaving(cluster.view(30.0), "n1")
+    node_id = NodeId("id-n2")
+    late = dataclasses.replace(view.followers[node_id], last_contact=29.4)
+    assert controller.reconcile(dataclasses.replace(view, followers={**view.followers, node_id: late})) is None
+    assert ids(controller.reconcile(leaving(cluster.view(30.1), "n1"))) == ["id-n2"]
+
+
 def test_when_everybody_leaves_the_set_stays() -> None:
     cluster = Cluster(3, voters=3)
     controller = VoterController()
