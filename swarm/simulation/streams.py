@@ -149,16 +149,21 @@ class Streams:
                 pair = (one.host_number, other.host_number)
                 if pair not in self._streams and one.is_running and other.is_running and self._rng.random() < 0.5:
                     opened = self._network.open_stream(*pair)
-                    if opened is not None and one.recovery_generation != other.recovery_generation:
-                        theirs = other.recovery_generation
-                        other.on_generation(one.recovery_generation)
-                        one.on_generation(theirs)
-                    elif opened is not None:
+                    if opened is not None and not self._are_apart(one, other):
                         self._streams[pair] = opened
                         one.on_stream(other.node_id, True)
                         if self._streams.get(pair) is opened:
                             other.on_stream(one.node_id, True)
         self._world.after(LOOK_S, self._look)
+
+    def _are_apart(self, one: Peer, other: Peer) -> bool:
+        """Whether two daemons follow different lives of the cluster, as their hellos say. Then each hears of it, and no more."""
+        ours, theirs = one.recovery_generation, other.recovery_generation
+        if ours == theirs:
+            return False
+        other.on_generation(ours)
+        one.on_generation(theirs)
+        return True
 
     def _look_at(self, pair: tuple[int, int], stream: Stream) -> None:
         if self._network.open_both_ways(*pair):

@@ -13,7 +13,7 @@ import pytest
 
 from swarm.consensus.recovery import Look, Survey
 from swarm.drivers.recovery import refuse_needless
-from swarm.errors import Conflict
+from swarm.errors import Bug, Conflict
 from swarm.model.entry import Entry
 from swarm.model.generation import supersedes
 from swarm.model.ids import TaskId
@@ -27,6 +27,7 @@ from swarm.simulation.host import Host
 from swarm.simulation.node import Daemon
 from swarm.simulation.scene import Settings, Watch
 from swarm.simulation.workload import Workload
+from tests.simulation.recovery_mutants import RECOVERY_MUTANTS
 
 SEEDS = 8
 CONVERGE_S = 150
@@ -184,10 +185,15 @@ def test_a_majority_is_lost_the_best_survivor_goes_on_and_the_others_take_its_lo
     story = Story(seed, hosts=5)
     story.cluster.run(story.rng.uniform(6, 12))
     lost = story.rng.sample(story.voters(), 2)
+    behind = story.rng.choice([host for host in story.cluster.hosts if host not in lost])
+    others = [host.number for host in story.cluster.hosts if host is not behind]
+    story.cluster.scene.network.split([behind.number], others)
+    story.cluster.run(story.rng.uniform(0.2, 1.5))
     for host in lost:
         host.lose_power()
         story.cluster.run(story.rng.choice((0.0, 0.05, 0.4)))
     survivors = [host for host in story.cluster.hosts if host not in lost]
+    story.cluster.scene.network.heal()
     story.cluster.run(10.0)
     assert not story.leads()
     everywhere = set.union(*map(story.known, survivors))
@@ -226,3 +232,17 @@ def test_two_recoveries_at_once_never_merge_and_one_more_settles_them(seed: int)
         host.restore_power()
     story.converge()
     assert one.recovery_generation == two.recovery_generation and before <= story.known(one)
+
+
+NOTICED_BY = {
+    "the_worst_survivor_goes_on": test_a_majority_is_lost_the_best_survivor_goes_on_and_the_others_take_its_log,
+}
+"""The story that shows a mutant; the first one where none is named."""
+
+
+@pytest.mark.parametrize("name", sorted(RECOVERY_MUTANTS))
+def test_a_broken_recovery_is_noticed(name: str) -> None:
+    story = NOTICED_BY.get(name, test_the_only_voter_is_lost_and_nothing_acknowledged_with_it)
+    with RECOVERY_MUTANTS[name](), pytest.raises((AssertionError, Bug)):
+        for seed in range(1, 1 + SEEDS):
+            story(seed)
