@@ -179,20 +179,26 @@ class Past:
 
     def _index_at(self, utc: float) -> int:
         """The last index not younger than a time; 0 when none is kept. Raises `NotFound` where what came next is missing."""
-        index, following = 0, 0
+        index, after = self._entries_around(utc)
+        index = max([index, *(base.index for base in self._bases if base.time_utc <= utc)])
+        later = min((base.index for base in self._bases if base.time_utc > utc), default=0)
+        following = min(filter(None, (after, later)), default=0)
+        if index and following > index + 1:
+            missing = f"the entries {index + 1} to {after - 1 if after else later} are missing"
+            raise NotFound(f"what was in force then is not known here: {missing}", hint="ask another node")
+        return index
+
+    def _entries_around(self, utc: float) -> tuple[int, int]:
+        """The last kept entry not younger than a time, and the first one that is; 0 for none. Times never fall along a log."""
+        index = 0
         for block in self._blocks:
             if block.first_utc > utc:
-                following = block.first
-                break
-            entries = self._entries_of(block) if block.last_utc > utc else []
-            index = max([each.index for each in entries if each.time_utc <= utc], default=block.last)
-        base = max((base.index for base in self._bases if base.time_utc <= utc), default=0)
-        if following > index + 1 and base <= index and index:
-            raise NotFound(
-                f"what was in force then is not known here: the entries {index + 1} to {following - 1} are missing",
-                hint="ask another node",
-            )  # fmt: skip
-        return max(index, base)
+                return index, block.first
+            if block.last_utc > utc:
+                index = max(each.index for each in self._entries_of(block) if each.time_utc <= utc)
+                return index, index + 1
+            index = block.last
+        return index, 0
 
     def _entries_of(self, block: files.Block) -> list[Entry]:
         """Raises `NotFound` when it is damaged, or pruned meanwhile."""
