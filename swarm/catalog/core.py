@@ -98,7 +98,7 @@ class Catalog:
         if entry.request_id:
             earlier = self._requests.earlier(entry)
             if earlier is not None:
-                return Applied(entry.index, earlier[1], earlier[0], repeated=True)
+                return Applied(entry.index, earlier[1], earlier[0], repeated=earlier[2])
         turn = Turn(entry, state.last_time_utc, self.counters, self._requests.known_since(state.last_time_utc))
         result = self._run(handler, command_class, entry, turn)
         rejected = result if isinstance(result, Rejected) else None

@@ -1,8 +1,9 @@
 """Request ids: the same request, sent twice, is applied once (PROTOCOLS S24).
 
 A client makes the id before its first attempt and repeats it when the outcome is unknown. The first result is kept with a
-hash of what was asked; the same id with other content is refused. Ids are kept for 24 h of log time and at most 100,000, so
-that the table stays bounded and every replica forgets the same one at the same entry.
+hash of what was asked; the same id with other content is refused. A submit asks for the same whether it waited in a node's queue
+or not. Ids are kept for 24 h of log time and at most 100,000, so that the table stays bounded and every replica forgets the same
+one at the same entry.
 
 Pure: no I/O, no clock, no randomness of its own.
 """
@@ -16,9 +17,13 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from swarm.catalog.checks import conflict
+from swarm.errors import BadMessage
+from swarm.model.command import COMMANDS, KIND_OF, Submit, SubmitQueued
 from swarm.model.entry import Entry
 from swarm.model.ids import RequestId
 from swarm.model.outcome import Rejected
+from swarm.wire.codec import decode_untrusted, encode
+from swarm.wire.limits import PAYLOAD_BYTES_MAX
 
 KEPT_S = 24 * 3600.0
 KEPT_MAX = 100_000
@@ -54,18 +59,20 @@ class Requests:
         """Everything kept, oldest first. O(n)."""
         return tuple(self._order)
 
-    def earlier(self, entry: Entry) -> tuple[str, Rejected | None] | None:
-        """(value, rejection) of the first time this id was applied, a conflict if that was another request, or None."""
+    def earlier(self, entry: Entry) -> tuple[str, Rejected | None, bool] | None:
+        """(value, rejection, True) of the first time this id was applied, ("", a conflict, False) if that was another request,
+        or None."""
         record = self._by_id.get(entry.request_id)
         if record is None:
             return None
         if record.content != _content(entry):
-            return "", conflict(
+            rejected = conflict(
                 f"cannot apply request {entry.request_id!r}: the id belongs to another request",
                 f"entry {record.index} used it with other content",
                 "make a new request id for each new request",
             )
-        return record.value, record.rejected
+            return "", rejected, False
+        return record.value, record.rejected, True
 
     def remember(self, entry: Entry, time_utc: float, value: str, rejected: Rejected | None) -> None:
         """Keep the result of a first application. The entry must carry a request id."""
@@ -92,5 +99,16 @@ class Requests:
 
 
 def _content(entry: Entry) -> bytes:
-    head = f"{entry.kind}\0{entry.version}\0".encode()
-    return hashlib.sha256(head + entry.payload).digest()[:16]
+    """Of what was asked. When a queued submit was left with its node is no part of that, nor that it was: several nodes may have
+    it, and one that has a leader submits it at once."""
+    kind, version, payload = entry.kind, entry.version, entry.payload
+    if kind == KIND_OF[SubmitQueued]:
+        try:
+            queued = decode_untrusted(payload, SubmitQueued, bytes_max=PAYLOAD_BYTES_MAX)
+        except BadMessage:
+            pass  # refused as malformed, under its own content
+        else:
+            kind = KIND_OF[Submit]
+            version, payload = COMMANDS[kind][0], encode(Submit(queued.task_id, queued.spec))
+    head = f"{kind}\0{version}\0".encode()
+    return hashlib.sha256(head + payload).digest()[:16]

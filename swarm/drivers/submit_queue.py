@@ -1,8 +1,10 @@
 """Submits left with a node that has no leader: kept on its disk, and submitted once there is one.
 
-A submit may be left with several nodes under one request id. Whoever finds the leader first has it applied; the others then hear
-that the id was used, see the task, and forget theirs. The log remembers ids for a bounded time, so a queued submit is given up
-before that time can be over, and the log itself refuses one of which it could have forgotten (`SubmitQueued.known_since_utc`).
+A submit may be left with several nodes under one request id, and with one that has a leader and submits it at once. It is applied
+once; the others then hear that this was so, and forget theirs without a word. Credentials are sealed anew by each node, so that
+such a repetition is refused as another request: a refusal counts once the catalog here is as new as the refusal and does not
+show the task. The log remembers ids for a bounded time, so a queued submit is given up before that time can be over, and the log
+itself refuses one of which it could have forgotten (`SubmitQueued.known_since_utc`).
 
 Promises kept here: what was acknowledged is on disk before that; nothing is forgotten before it is applied here or removed by
 somebody; what was refused or given up stays, with its reason, until it is removed; the queue is bounded in number and bytes.
@@ -24,6 +26,7 @@ from swarm.errors import (
     NotFound,
     OperatorError,
     Overloaded,
+    PeerError,
     Unavailable,
     UnknownOutcome,
 )
@@ -39,6 +42,7 @@ LOG = logging.getLogger("swarm.queue")
 QUEUED_MAX = 1_000
 QUEUED_BYTES_MAX = 16 * 1024 * 1024
 TRY_S = 5.0
+CATCH_UP_S = 3.0
 PAUSE_S = 1.0
 """Between attempts while there is no leader."""
 
@@ -55,6 +59,8 @@ class QueueFiles(Protocol):
 
 class _Replica(Protocol):
     async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float = 10.0) -> Applied: ...
+    async def read_barrier(self, timeout_s: float = 3.0) -> int: ...
+    async def wait_applied(self, index: int) -> None: ...
 
 
 class _Catalog(Protocol):
@@ -80,6 +86,8 @@ class SubmitQueue:
         """Held while a record is tried or removed: nobody removes what is on its way."""
         self._wake = trio.Event()
         self.counters: Counter[str] = Counter()
+        self._refused: dict[RequestId, OperatorError] = {}
+        """Refused while the catalog here was behind: not sent again, and ended once it shows whether the task is there."""
         loaded = [record for record in files.load() if record.cluster_id == cluster_id]
         self._records = {record.request_id: record for record in sorted(loaded, key=_order)}
 
@@ -161,6 +169,7 @@ class SubmitQueue:
 
     async def _forget(self, record: QueuedSubmit) -> None:
         self._records.pop(record.request_id, None)
+        self._refused.pop(record.request_id, None)
         try:
             await self._files.drop(record.request_id)
         except OSError as error:
@@ -188,6 +197,9 @@ class SubmitQueue:
         if self._is_done(record):
             await self._forget(record)
             return True
+        if record.request_id in self._refused:
+            await self._settle_refused(record)
+            return True
         if self._clock.utc() >= record.expires_utc:
             await self._end(record, "no leader was found before it expired; whether an earlier attempt was carried out, "
                             "swarm task ls shows" if record.maybe_done else "no leader was found before it expired")  # fmt: skip
@@ -201,12 +213,34 @@ class SubmitQueue:
         except (Unavailable, Overloaded, HeldBack):
             return False
         except OperatorError as error:
-            if not self._is_done(record):
-                await self._end(record, f"{error.message}: {error.cause}" if error.cause else error.message)
-                return True
+            self._refused[record.request_id] = error
+            await self._settle_refused(record)
+            return True
         self.counters["queue_submitted"] += 1
         await self._forget(record)
         return True
+
+    async def _settle_refused(self, record: QueuedSubmit) -> None:
+        """Forget it if its task is there, end it if the catalog here is new enough to say that it is not, else leave it."""
+        error = self._refused[record.request_id]
+        if not self._is_done(record) and not await self._catch_up():
+            return
+        if self._is_done(record):
+            self.counters["queue_submitted"] += 1
+            await self._forget(record)
+        else:
+            del self._refused[record.request_id]
+            await self._end(record, f"{error.message}: {error.cause}" if error.cause else error.message)
+
+    async def _catch_up(self) -> bool:
+        """Whether the catalog here is as new as the leader's was a moment ago."""
+        with trio.move_on_after(CATCH_UP_S):
+            try:
+                await self._replica.wait_applied(await self._replica.read_barrier(CATCH_UP_S))
+            except (Unavailable, PeerError):
+                return False
+            return True
+        return False
 
     def _is_done(self, record: QueuedSubmit) -> bool:
         """Its task is there: an attempt whose answer was lost, or another node's."""

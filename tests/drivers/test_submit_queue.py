@@ -20,6 +20,7 @@ from swarm.model.command import RemoveTask, StopTask, Submit, SubmitQueued
 from swarm.model.ids import ClusterId, RequestId, TaskId
 from swarm.model.outcome import Applied
 from swarm.model.queued import KEPT_S, REPEATED_WITHIN_S
+from swarm.schema.document import build_spec
 from tests.catalog_kit import Log, make_node, make_spec
 
 ONE, TASK = RequestId("request-1"), TaskId("t1")
@@ -54,6 +55,15 @@ class Cluster:
         if applied.outcome is not None:
             raise applied.outcome.to_error()
         return applied
+
+    async def read_barrier(self, timeout_s: float = 3.0) -> int:
+        await trio.lowlevel.checkpoint()
+        if not self.leads:
+            raise Unavailable("no leader")
+        return self.log.catalog.applied_index
+
+    async def wait_applied(self, index: int) -> None:
+        await trio.lowlevel.checkpoint()
 
     @property
     def names(self) -> list[str]:
@@ -127,7 +137,7 @@ async def test_an_attempt_without_an_answer_is_made_again_and_applied_once(tmp_p
     assert cluster.names == ["web"]
 
 
-async def test_one_that_was_applied_elsewhere_and_removed_since_is_told_and_not_done_again(tmp_path: Path) -> None:
+async def test_one_that_was_applied_elsewhere_and_removed_since_is_forgotten_and_not_done_again(tmp_path: Path) -> None:
     cluster, clock = Cluster(), Clock()
     queue = queue_of(cluster, tmp_path, clock)
     await queue.put(ONE, TASK, make_spec("web"), maybe_done=False)
@@ -137,10 +147,84 @@ async def test_one_that_was_applied_elsewhere_and_removed_since_is_told_and_not_
     cluster.log.must(RemoveTask(TASK))
     async with running(queue):
         await until_empty(queue)
-    assert cluster.names == []
+    assert cluster.names == [] and queue.records == () and queue.problems() == []
+
+
+async def test_one_whose_request_id_was_used_for_another_task_is_told(tmp_path: Path) -> None:
+    cluster, clock = Cluster(), Clock()
+    queue = queue_of(cluster, tmp_path, clock)
+    await queue.put(ONE, TASK, make_spec("web"), maybe_done=False)
+    cluster.leads = True
+    cluster.log.must(Submit(TASK, make_spec("other")), ONE)
+    async with running(queue):
+        await until_empty(queue)
+    assert cluster.names == ["other"]
+    assert "belongs to another request" in queue.records[0].ended and "web" in queue.problems()[0]
+
+
+RICH = {
+    "image": "a/b:1", "name": "web", "env": {"A": "1"}, "cpus": 0.5, "memory": "64M", "stop_grace": "3s",
+    "restart": "on-failure:3", "ports": ["127.0.0.1:53:53/udp"], "volumes": ["data:/data"], "constraints": ["node.arch==amd64"],
+    "entrypoint": ["sh"], "labels": {"a": "b"}, "generic": {"gpu": 1},
+    "command": ["x", "y"], "policy": "binpack", "init": True, "pids_limit": 7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("queued_first", [False, True])
+def test_a_task_queued_on_one_node_and_given_to_another_directly_is_one_request(queued_first: bool) -> None:
+    log = Log(make_node("n1"))
+    spec = build_spec(RICH, name_default="")
+    both = [Submit(TASK, spec), SubmitQueued(TASK, spec, 900.0), SubmitQueued(TASK, spec, 17.25)]
+    first = log.must(both[1] if queued_first else both[0], ONE)
+    for again in both:
+        applied = log.must(again, ONE)
+        assert applied.repeated and applied.value == first.value == TASK
+    assert len(log.catalog.tasks) == 1
+
+
+class Lagging(Cluster):
+    """The catalog of the node whose queue it is lags behind the leader's, until it is caught up with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here = Log(make_node("n1"))
+        self.reachable = False
+        self.barriers = 0
+        self.sent = 0
+
+    async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float = 10.0) -> Applied:
+        self.sent += 1
+        return await super().submit(command, request_id=request_id, timeout_s=timeout_s)
+
+    async def read_barrier(self, timeout_s: float = 3.0) -> int:
+        self.barriers += 1
+        if not self.reachable:
+            raise Unavailable("cut off")
+        return await super().read_barrier(timeout_s)
+
+    async def wait_applied(self, index: int) -> None:
+        await super().wait_applied(index)
+        for entry in self.log.entries[len(self.here.entries) : index]:
+            self.here.apply_entry(entry)
+
+
+async def test_a_refusal_counts_only_once_the_catalog_here_shows_that_the_task_is_not_there(tmp_path: Path) -> None:
+    cluster, clock = Lagging(), Clock()
+    tmp_path.mkdir(exist_ok=True)
+    queue = SubmitQueue(cluster, cluster.here.catalog, QueueFolder(tmp_path), clock, cluster_id=ClusterId("c1"))
+    await queue.put(ONE, TASK, make_spec("web", registry_auth=b"sealed here"), maybe_done=False)
+    await queue.put(RequestId("request-2"), TaskId("t2"), make_spec("web"), maybe_done=False)
+    cluster.leads = True
+    cluster.log.must(Submit(TASK, make_spec("web", registry_auth=b"sealed elsewhere")), ONE)
+    async with running(queue):
+        with trio.fail_after(10):
+            while cluster.barriers < 5:
+                await trio.sleep(0.01)
+        assert [record.ended for record in queue.records] == ["", ""] and cluster.sent == 2, "a refused one is not sent again"
+        cluster.reachable = True
+        await until_empty(queue)
     (record,) = queue.records
-    assert "belongs to another request" in record.ended
-    assert "web" in queue.problems()[0]
+    assert record.request_id == "request-2" and "has not ended" in record.ended
 
 
 async def test_one_that_cannot_be_submitted_stays_with_its_reason_until_it_is_removed(tmp_path: Path) -> None:

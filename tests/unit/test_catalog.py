@@ -292,7 +292,9 @@ def test_the_same_request_id_gives_the_first_result_again() -> None:
     first = log.must(submit, "r1")
     again = log.must(submit, "r1")
     assert (again.value, again.repeated, again.events) == (first.value, True, ())
-    assert "belongs to another request" in refused(log.apply(Submit(TaskId("t2"), make_spec("b")), "r1"))
+    other = log.apply(Submit(TaskId("t2"), make_spec("b")), "r1")
+    assert "belongs to another request" in refused(other)
+    assert not other.repeated, "it is a refusal of its own, and in the history as such"
 
 
 def test_a_rejection_is_repeated_for_its_request_id_too() -> None:
