@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -34,8 +35,9 @@ def down(drain: bool, timeout_s: float, socket_path: str, address: str) -> None:
     with Client(socket_path=socket_path) as node:
         if drain:
             drain_self(node, timeout_s)
+        process = process_at(socket_path) if drain else 0
         node.write("POST", "/v1/shutdown", {"kind": "leave" if drain else "pause"})
-    wait_until_gone(socket_path)
+    wait_until_gone(socket_path, process)
     print("the daemon has left the cluster" if drain else "the daemon has ended; its containers run on")
 
 
@@ -55,13 +57,41 @@ def drain_self(node: Client, timeout_s: float) -> None:
     wait_until_empty(node, found, timeout_s)
 
 
-def wait_until_gone(socket_path: str) -> None:
-    """Until nobody answers on the socket. Raises `StillWaiting`."""
+def wait_until_gone(socket_path: str, process: int = 0, *, pause: Callable[[float], None] = time.sleep) -> None:
+    """Until nobody answers on the socket, and that process has ended: one that meets a recovery as it leaves closes its socket,
+    begins anew and leaves then. 0 for a process that is not known. Raises `StillWaiting`."""
     deadline = time.monotonic() + STOP_S_MAX
-    while answers(socket_path):
+    while answers(socket_path) or runs(process):
         if time.monotonic() > deadline:
             raise StillWaiting(f"the daemon did not end within {STOP_S_MAX:g} s", hint="its log says what it waits for")
-        time.sleep(0.1)
+        pause(0.1)
+
+
+def process_at(socket_path: str) -> int:
+    """Who listens on the socket; 0 where that cannot be seen."""
+    import socket
+    import struct
+
+    from swarm.client.connection import UnixConnection
+
+    connection = UnixConnection(socket_path, timeout_s=5.0)
+    try:
+        connection.connect()
+        found = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", found)[0])
+    except (Unavailable, OSError):
+        return 0
+    finally:
+        connection.close()
+
+
+def runs(process: int) -> bool:
+    """Whether it is there and has not ended (one that nobody has waited for yet has)."""
+    try:
+        with open(f"/proc/{process}/stat") as opened:
+            return opened.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (OSError, IndexError):
+        return False
 
 
 def answers(socket_path: str) -> bool:
