@@ -186,7 +186,7 @@ def open_store(folder: Path, *, trusted: bool = True, ballast_bytes: int = 0) ->
     `StartRefused` for one of a newer program, which is left as it is. `ballast_bytes`: held in reserve, where there is room."""
     try:
         if not trusted:
-            set_aside(folder, GenerationFile(folder).read())
+            set_aside(folder, GenerationFile(folder).read(), "replaced")
         return _open(folder, ballast_bytes)
     except (OSError, sqlite3.Error) as error:
         raise StoreFailure(f"cannot open the store in {folder}: {type(error).__name__}: {error}") from error
@@ -204,8 +204,8 @@ def _open(folder: Path, ballast_bytes: int) -> tuple[SqliteStore, Stored]:
             if isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_DAMAGE:
                 connection.close()
                 raise
-            set_aside(folder, generation)  # before it is closed, which would tidy up what somebody may want to look at
-            connection.close()
+            set_aside(folder, generation, "damaged")
+            connection.close()  # only now: it would tidy up what somebody may want to look at
     generation += 1
     generation_file.write(generation)
     connection = _connect(folder)

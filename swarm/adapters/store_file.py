@@ -121,12 +121,13 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def set_aside(folder: Path, generation: int) -> None:
-    """Rename the database and what belongs to it, for whoever wants to look at the damage."""
+def set_aside(folder: Path, generation: int, why: str) -> None:
+    """Rename the database and what belongs to it, for whoever wants to look at it. `why`: a word of the new name: `damaged`, or
+    `replaced` where it is whole, but the log is to be another from now on."""
     for suffix in ("", "-wal", "-shm"):
         path = folder / (DATABASE + suffix)
         if path.exists():
-            os.replace(path, folder / f"{DATABASE}.damaged-{generation}{suffix}")
+            os.replace(path, folder / f"{DATABASE}.{why}-{generation}{suffix}")
     if (folder / SNAPSHOTS).exists():
-        os.replace(folder / SNAPSHOTS, folder / f"{SNAPSHOTS}.damaged-{generation}")
+        os.replace(folder / SNAPSHOTS, folder / f"{SNAPSHOTS}.{why}-{generation}")
     fsync_folder(folder)

@@ -10,7 +10,8 @@ Promise: keeping fails alone. A full disk costs that snapshot, is said, and is t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 
 import trio
 
@@ -18,7 +19,7 @@ from swarm import __version__
 from swarm.adapters.kept_snapshots import Kept, KeptSnapshots, Retention
 from swarm.catalog import Catalog
 from swarm.drivers.consensus import Replica
-from swarm.model.entry import SnapshotMeta
+from swarm.model.entry import Entry, SnapshotMeta
 from swarm.ports import Clock
 from swarm.wire.checksum import crc32c
 from swarm.wire.kept import KeptHeader
@@ -29,6 +30,8 @@ DAY_S = 24 * 3600.0
 LOOK_EVERY_S = 600.0
 FIRST_LOOK_S = 60.0
 """After a start, so that a host that boots has better things to do first."""
+CATCH_UP_S = 60.0
+"""For applying what is known to be committed before a last state is kept: a million entries. Only a bug takes longer."""
 RETENTION = {
     DAILY: Retention(count_max=7, bytes_max=512 * 1024 * 1024, age_max_s=60 * DAY_S),
     REPLACED: Retention(count_max=3, bytes_max=256 * 1024 * 1024, age_max_s=365 * DAY_S),
@@ -64,23 +67,32 @@ class Backups:
             return False
         if kept and abs(self._clock.utc() - kept[-1].header.taken_utc) < DAY_S:
             return False
-        return await self.keep(DAILY)
+        return await self.keep(DAILY) is not None
 
     async def keep_replaced(self) -> None:
-        """Keep what this node last knew: its log is about to be set aside. Never raises."""
-        if self._catalog.cluster_id:
-            await self.keep(REPLACED)
+        """Keep what this node last knew, all that it knows to be committed: its log is about to be set aside. A daemon that has
+        just started may not have applied that yet. What follows in the log is told of. Never raises."""
+        core = self._replica.core
+        with trio.move_on_after(CATCH_UP_S):
+            await self._replica.wait_restored(core.commit_index)
+        if not self._catalog.cluster_id or (header := await self.keep(REPLACED)) is None:
+            return
+        index = header.meta.index
+        LOG.warning("the last state of this node, as of entry %d, is kept in %s", index, self._place.folder)
+        if core.last_index > index:
+            told = _kinds(core.entry_at(each) for each in range(index + 1, core.last_index + 1))
+            LOG.warning("not in it: entries %d to %d, not known to be committed (%s)", index + 1, core.last_index, told)
 
-    async def keep(self, kind: str) -> bool:
-        """Keep one now. Whether that worked; a refusal of the disk is said."""
+    async def keep(self, kind: str) -> KeptHeader | None:
+        """Keep one now; what it is. None when that did not work: a refusal of the disk is said."""
         async with self._saving:
             header, data = await self.make(kind, self._catalog.snapshot_slices())
             try:
                 await trio.to_thread.run_sync(self._keep, header, data)
             except OSError as error:
                 LOG.warning("cannot keep a snapshot in %s: %s", self._place.folder, error.strerror or error)
-                return False
-        return True
+                return None
+        return header
 
     def _keep(self, header: KeptHeader, data: bytearray) -> None:
         self._place.save(header, data)
@@ -110,3 +122,9 @@ class Backups:
             await trio.lowlevel.checkpoint()
         meta = SnapshotMeta(index, term, configuration, index, self._generation, utc, checksum, len(data))
         return KeptHeader(kind, cluster_id, meta, self._clock.utc(), self._node_name, __version__, *counts), data
+
+
+def _kinds(entries: Iterable[Entry | None]) -> str:
+    """How many entries of each kind."""
+    counts = Counter(entry.kind for entry in entries if entry is not None)
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))

@@ -191,7 +191,7 @@ async def test_a_store_that_is_not_trusted_is_set_aside_and_begins_a_new_store_g
     await written(tmp_path)
     store, stored = open_store(tmp_path, trusted=False)
     assert stored == Stored(2, HardState(), (), None, None)
-    assert (tmp_path / "log.db.damaged-1").exists()
+    assert (tmp_path / "log.db.replaced-1").exists(), "it is whole, and named so"
     await store.close()
     store, stored = open_store(tmp_path)
     assert stored.store_generation == 2

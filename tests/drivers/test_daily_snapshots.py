@@ -11,10 +11,13 @@ import trio
 import trio.testing
 
 from swarm.adapters.kept_snapshots import KeptSnapshots
+from swarm.catalog import Catalog
 from swarm.consensus.config import ConsensusConfig
 from swarm.drivers.consensus import Replica
-from swarm.model.entry import Voter
+from swarm.drivers.replica_apply import SLICE_S
+from swarm.model.entry import Committed, HardState, Voter
 from swarm.node.backups import DAILY, DAY_S, FIRST_LOOK_S, LOOK_EVERY_S, REPLACED, Backups
+from swarm.ports import Stored
 from tests.catalog_kit import Log, make_node
 from tests.drivers.test_replica import NAMES, Tape
 from tests.fakes.memory_peers import MemoryNetwork
@@ -100,3 +103,39 @@ async def test_a_disk_that_refuses_costs_that_snapshot_and_nothing_else(
     (tmp_path / "kept").unlink()
     await made.keep_replaced()
     assert [each.header.kind for each in await made.kept()] == [REPLACED]
+
+
+async def test_the_last_state_is_that_of_the_newest_entry_known_to_be_committed_and_what_follows_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A daemon that has just started hears of the recovery before it has applied its log."""
+    log = Log(make_node("n1"))
+    for number in range(20):
+        log.submit(f"t{number}")
+    entries, committed = tuple(log.entries), Committed(0, 18, log.entries[17].term)
+    stored = Stored(1, HardState(0, log.term, ""), entries, None, None, committed)
+    catalog, clock = Catalog(), Steps()
+    replica = Replica(
+        me=Voter(NAMES[1], 1), recovery_generation=0, config=ConsensusConfig(), rng=random.Random(1), stored=stored,
+        store=MemoryStore(), catalog=catalog, peers=MemoryNetwork().peers(NAMES[1]), clock=clock,
+    )  # fmt: skip
+    backups = Backups(catalog, replica, Wall(), KeptSnapshots(tmp_path), node_name="n1", generation=0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(replica.run)
+        assert catalog.applied_index < 18, "there is something left to apply"
+        with caplog.at_level(logging.WARNING):
+            await backups.keep_replaced()
+        nursery.cancel_scope.cancel()
+    assert [each.index for each in await backups.kept(REPLACED)] == [18]
+    assert "as of entry 18" in caplog.text
+    assert "entries 19 to 21, not known to be committed (3 task.submit)" in caplog.text
+
+
+class Steps(Wall):
+    """Each look at the time is as long after the last one as entries are applied without a pause."""
+
+    looks = 0
+
+    def now(self) -> float:
+        self.looks += 1
+        return trio.current_time() + self.looks * SLICE_S
