@@ -39,7 +39,8 @@ def run(*, hosts: int, minutes: float, seed: int, every_s: float, keep: Path | N
     net = Testnet.up(hosts, disk_mib=DISK_MIB)
     report = soak(net, minutes=minutes, seed=seed, every_s=every_s)
     if keep is not None:
-        write_results(keep, report.section(), f"./testnet/run soak --hosts {hosts} --minutes {minutes:g} --seed {seed}")
+        command = f"./testnet/run soak --hosts {hosts} --minutes {minutes:g} --seed {seed} --every {every_s:g}"
+        write_results(keep, report.section(), command)
     if report.wrong:
         print("what was done to it:\n" + "\n".join(report.story))
     print("\n".join(report.lines()))
