@@ -56,10 +56,13 @@ class FullDisks:
         self.counts["filled to the last byte" if left == 0 else "not quite filled"] += 1
 
     def free(self, number: int) -> None:
-        """And the daemon is started, should it not run."""
+        """And the daemon is started, should it not run; anew, should a start be under way that may have met the full disk."""
         self.follow(number)
-        del self._full[number]
+        full = self._full.pop(number)
         small_disk.free(self._net.data_folder(number))
+        if time.monotonic() - full.started_at < LASTS_S:
+            with suppress(TestnetError):
+                self._net.crash_daemon(number)
         self._net.restart_daemon(number, wait=False)
 
     def follow_all(self) -> None:
