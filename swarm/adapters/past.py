@@ -305,7 +305,7 @@ def who(record: Archived) -> tuple[str, str]:
         with contextlib.suppress(BadMessage):
             command: Any = decode_untrusted(entry.payload, COMMANDS[entry.kind][1], bytes_max=PAYLOAD_BYTES_MAX)
             return "node", str(command.node_id)
-    if entry.kind == "node.admit":
+    if entry.kind == "node.admit" or (record.events and record.events[0].kind == "cluster.recovered"):
         return "node", record.events[0].subjects[0] if record.events and record.events[0].subjects else ""
     return ("request" if entry.request_id else "leader"), ""
 

@@ -18,6 +18,7 @@ from swarm.catalog.turn import Turn
 from swarm.model.apitoken import ApiToken
 from swarm.model.command import Admit, CreateApiToken, Declare, Found, PassVerdict, RemoveNode, RevokeApiToken, SetNode
 from swarm.model.entry import Configuration
+from swarm.model.generation import generation_text, number_of
 from swarm.model.ids import NodeId, is_name
 from swarm.model.node import Availability, Node, Verdict, VerdictKind
 from swarm.model.outcome import Rejected
@@ -54,14 +55,25 @@ def apply_found(state: State, command: Found, turn: Turn) -> Result:
 
 def apply_configuration(state: State, command: Configuration, turn: Turn) -> Result:
     """The voter set in force; consensus has obeyed it since it was appended. Kept here for people."""
+    is_recovery = _begins_generation(state.configuration, command, turn)
     state.configuration, state.configuration_index = command, turn.index
     ids = [voter.node_id for voter in command.voters]
     for voter in (*command.voters, *command.outgoing):
         turn.touch_node(NodeId(voter.node_id))
     if not command.outgoing:
         names = ", ".join(_name(state, node_id) for node_id in ids)
+        if is_recovery:
+            generation = generation_text(turn.recovery_generation)
+            number = number_of(turn.recovery_generation)
+            turn.tell("cluster.recovered", f"cluster recovered on {names}: begins {generation}", *ids, recovery=number)
         turn.tell("voters.changed", f"voters are {names}", *ids, voters=len(ids))
     return ""
+
+
+def _begins_generation(before: Configuration, command: Configuration, turn: Turn) -> bool:
+    """Whether this is the first entry of a recovery (`consensus.recovery`): one voter, which no joint change has announced."""
+    is_announced = bool(before.outgoing) and before.voters == command.voters
+    return turn.recovery_generation != 0 and len(command.voters) == 1 and not command.outgoing and not is_announced
 
 
 def apply_admit(state: State, command: Admit, turn: Turn) -> Result:

@@ -18,13 +18,16 @@ from swarm.model.outcome import Event, Rejected
 class Turn:
     """What a handler knows of the entry, and collects while applying it."""
 
-    __slots__ = ("counters", "events", "index", "known_since_utc", "nodes", "refused", "tasks", "term", "time_utc")
+    __slots__ = (
+        "counters", "events", "index", "known_since_utc", "nodes", "recovery_generation", "refused", "tasks", "term", "time_utc",
+    )  # fmt: skip
 
     def __init__(
         self, entry: Entry, time_utc: float, counters: dict[str, int], known_since_utc: float = -math.inf
     ) -> None:
         self.index = entry.index
         self.term = entry.term
+        self.recovery_generation = entry.recovery_generation
         self.time_utc = time_utc
         self.known_since_utc = known_since_utc
         """Every request id applied since this moment of log time is remembered."""

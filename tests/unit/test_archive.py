@@ -12,12 +12,15 @@ from msgspec.structs import replace
 from swarm.adapters import archive_file as files
 from swarm.adapters.past import Past
 from swarm.cli.up import checked_history_size
+from swarm.consensus.recovery import begin_generation
 from swarm.errors import NotFound, UsageError
 from swarm.model.archived import Archived, Base, Moment, Question
 from swarm.model.command import CreateApiToken, RemoveTask, RotateSecret, SetReason, StopTask, Submit
+from swarm.model.entry import Configuration, HardState, Voter
 from swarm.model.ids import NodeId, TaskId
 from swarm.model.secret import Authority, SealedSecret
-from tests.archive_kit import CLUSTER, DAY_S, KeptLog
+from swarm.ports import Stored
+from tests.archive_kit import CLUSTER, DAY_S, KeptLog, archived
 from tests.catalog_kit import Log, make_spec
 
 
@@ -262,6 +265,28 @@ def test_history_of_a_task_is_found_by_name_id_and_beginning_also_when_it_is_gon
         found = rows(kept.past(), about=(about,))
         assert [row["kind"] for row in found] == ["task.submitted", "task.stopping", "task.ended", "task.removed"]
         assert {row["by"] for row in found} == {"request"}
+
+
+def test_a_recovery_is_in_the_history_with_its_node_and_a_later_change_of_voters_is_none(tmp_path: Path) -> None:
+    kept = filled(tmp_path, 3)
+    log, voter = kept.log, Voter("id-n2", 1)
+    stored = Stored(1, HardState(), tuple(log.entries), None, None)
+    batch = begin_generation(stored, me=voter, generation=7 << 40, time_utc=log.time_utc + 5)
+    assert batch is not None
+    log.time_utc += 5
+    kept.records.append(archived(log, log.apply_entry(batch.entries[0])))
+    alone, both = (voter,), (voter, Voter("id-n3", 1))
+    for command in (Configuration(both, alone), Configuration(both), Configuration(alone, both), Configuration(alone)):
+        entry = replace(log.entry(command), recovery_generation=7 << 40)
+        kept.records.append(archived(log, log.apply_entry(entry)))
+    kept.write()
+    found = [row for row in rows(kept.past()) if row["kind"] == "cluster.recovered"]
+    assert [(row["index"], row["time_utc"], row["by"], row["by_node_id"]) for row in found] == [
+        (5, log.time_utc, "node", "id-n2")
+    ]
+    assert found[0]["text"] == "cluster recovered on n2: begins recovery 7 (0000000000)" and found[0]["fields"] == {"recovery": 7}
+    texts = [row["text"] for row in rows(kept.past()) if row["kind"] == "voters.changed"]
+    assert texts == ["voters are n2", "voters are n2, n3", "voters are n2"]
 
 
 def test_a_refused_request_is_in_the_history_of_everything(tmp_path: Path) -> None:
