@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from swarm.api.calls import Api, json_answer, read_json
+from swarm.consensus.quorum import voters_of
 from swarm.consensus.recovery import Look, Survey
 from swarm.drivers.recovery import refuse_needless
 from swarm.errors import Conflict
@@ -46,7 +47,8 @@ def survey_shape(api: Api, survey: Survey) -> Shape:
         "mine": _look_shape(api, survey.mine),
         "others": [_look_shape(api, look) for look in survey.others],
         "missing": missing,
-        "lost": _may_be_lost(api, survey, [str(each["name"]) for each in missing]),
+        "needless": (needless := _needless(api, survey)),
+        "lost": [] if needless else _may_be_lost(api, survey, [str(each["name"]) for each in missing]),
         "refused": _refusal(api, survey),
     }
 
@@ -79,6 +81,19 @@ def _refusal(api: Api, survey: Survey) -> str:
     return ""
 
 
+def _needless(api: Api, survey: Survey) -> str:
+    """Why there is nothing to recover, in words; empty where there may be."""
+    if survey.mine.last_index == 0 or (survey.has_rival and survey.mine.leads):
+        return ""
+    leader, total = survey.leader, len(voters_of(survey.configuration))
+    there = f"{total - len(survey.missing)} of {total} voters"
+    if leader is not None and leader.leads:
+        return f"{_name(api, leader.node_id)} leads with {there}"
+    if leader is not None:
+        return f"{_name(api, leader.node_id)} heard a leader {leader.leader_age_s:.1f} s ago"
+    return f"{there} are here, and will elect a leader" if survey.has_quorum else ""
+
+
 def _may_be_lost(api: Api, survey: Survey, missing: list[str]) -> list[str]:
     """One line each, for whoever has to decide."""
     mine, gone = survey.mine, ", ".join(missing) or "no voter"
@@ -94,7 +109,8 @@ def _may_be_lost(api: Api, survey: Survey, missing: list[str]) -> list[str]:
     if survey.best.node_id != mine.node_id:
         end = f"entry {survey.best.last_index} of term {survey.best.last_term}"
         lines.append(f"lost: what only the newer log of {_name(api, survey.best.node_id)} has, up to {end}")
-    lines.append(f"lost: whatever {gone} decide from now on, should they be running where this node does not reach them")
+    decides, they, them = ("decides", "it", "it") if len(missing) == 1 else ("decide", "they", "them")
+    lines.append(f"lost: whatever {gone} {decides} from now on, should {they} be running where this node does not reach {them}")
     return lines
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
@@ -105,7 +106,18 @@ click.version_option(__version__, prog_name="swarm")(swarm)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+    """Run one command and return its exit code. Output that nobody reads to its end (`swarm history | head`) ends it quietly."""
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    stdout = sys.stdout
     try:
         result = swarm.main(args=list(arguments) if arguments is not None else None, prog_name="swarm", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -119,16 +131,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
+    except SystemExit as ended:
+        if sys.stdout is stdout:
+            raise
+        raise BrokenPipeError from ended  # click has put a silent stream in the place of the broken one
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
     except Exception as error:
         return _say_bug(error)
     return result if isinstance(result, int) else 0
 
 
 def say_error(message: str, cause: str, hint: str) -> None:
-    """The one form of every error."""
+    """The one form of every error, behind whatever was printed before."""
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
     for word, text in (("error", message), ("cause", cause), ("hint", hint)):
         if text:
             print(f"{word}: {text}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -48,6 +49,8 @@ def recover(dry_run: bool, even_behind: bool, yes: bool, output: str, socket_pat
         print_json(status)
     else:
         print(f"{found['node']} leads the cluster in {begun['generation']}, from entry {found['mine']['last_index']} on")
+        missing = ", ".join(each["name"] for each in found["missing"])
+        print(f"next: start those of {missing or 'the others'} that can come back; swarm node rm those that are gone")
 
 
 def refuse(found: dict[str, Any], *, even_behind: bool) -> None:
@@ -61,8 +64,10 @@ def confirm(found: dict[str, Any], *, yes: bool) -> None:
     """Have the operator type the node's name. Raises `UsageError` for anything else."""
     if yes:
         return
+    sys.stdout.flush()  # what it is about comes before the question
+    question = f"To go on without the missing voters, type the name of this node ({found['node']})"
     try:
-        typed = click.prompt(f"To go on without the missing voters, type the name of this node ({found['node']})", err=True)
+        typed = str(click.prompt(question, default="", show_default=False, err=True))
     except click.Abort:
         typed = ""
     if typed.strip() != found["node"]:
@@ -72,6 +77,8 @@ def confirm(found: dict[str, Any], *, yes: bool) -> None:
 
 def print_survey(found: dict[str, Any]) -> None:
     """For people."""
+    if found["needless"]:
+        print(f"nothing to recover: {found['needless']}")
     missing = ", ".join(f"{each['name']} ({each['status'] or 'unknown'})" for each in found["missing"])
     print_fields([
         ("cluster", found["cluster_id"]), ("generation", found["generation"]),

@@ -47,7 +47,8 @@ def test_after_the_only_voter_is_lost_a_survivor_goes_on_and_the_old_voter_retur
     assert f"h{lost}" in shown and "last heard a leader" in shown and "kept:" in shown
     assert cluster.refused(survivor, "recover").returncode != 0, "nothing happens without a typed confirmation"
     told = cluster.ok(survivor, "recover", YES)
-    assert f"h{survivor} leads the cluster in recovery 1" in told
+    assert f"h{survivor} leads the cluster in recovery 1" in told and f"next: start those of h{lost}" in told
+    assert "cluster.recovered" in cluster.ok(survivor, "history")
 
     assert cluster.tasks(survivor).keys() == {"stays", "moves", "last"}, "nothing acknowledged is lost"
     assert voters(cluster, survivor) == [f"h{survivor}"]
@@ -62,6 +63,7 @@ def test_after_the_only_voter_is_lost_a_survivor_goes_on_and_the_old_voter_retur
     eventually(lambda: cluster.json(lost, "status")["recovery"] == 1, "the old voter to follow the recovery", timeout_s=30)
     cluster.wait_all_alive(timeout_s=60)
     eventually(lambda: cluster.json(lost, "status")["role"] == "learner", "the old voter to be a learner")
+    assert [each["kind"] for each in cluster.json(lost, "backup", "ls")].count("replaced") == 1
     assert "the cluster was recovered without this node" in tail(cluster.net.host(lost).daemon_log, 20_000)
     assert before <= cluster.runs(), "its return disturbs nothing"
     assert voters(cluster, lost) == [f"h{survivor}"]

@@ -1,0 +1,96 @@
+"""`swarm recover` against a served API: what an operator reads before deciding, and in which order."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from swarm.api.calls import Api
+from swarm.api.face import ApiListeners
+from swarm.api.server import Server
+from swarm.consensus.recovery import Look, Survey
+from swarm.model.entry import Configuration, Voter
+from swarm.model.ids import NodeId
+from tests.drivers.test_api_commands import ActingFace, Shell
+
+VOTERS = Configuration(tuple(Voter(f"id-n{number}", 1) for number in (1, 2, 3)))
+
+
+def look(name: str, *, leads: bool = False, age_s: float = 60.0) -> Look:
+    return Look(NodeId(f"id-{name}"), 1, 1, 9, 1, 9, 9, age_s, leads)
+
+
+class SurveyedFace(ActingFace):
+    """A face whose survey a test gives."""
+
+    survey = Survey(look("n1"), (), VOTERS)
+
+    async def survey_recovery(self) -> Survey:
+        await trio.lowlevel.checkpoint()
+        return self.survey
+
+
+@asynccontextmanager
+async def surveyed(tmp_path: Path, survey: Survey) -> AsyncIterator[Shell]:
+    face = SurveyedFace()
+    face.survey = survey
+    api = Api(face)
+    path = tmp_path / "swarm.sock"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Server(api, ApiListeners(str(path))).run)
+        yield Shell(path, face)
+        api.stop.set()
+
+
+HEALTHY = [
+    (Survey(look("n1", leads=True), (look("n2"), look("n3")), VOTERS), "n1 leads with 3 of 3 voters"),
+    (Survey(look("n1"), (look("n2", leads=True),), VOTERS), "n2 leads with 2 of 3 voters"),
+    (Survey(look("n1", age_s=1.0), (), VOTERS), "n1 heard a leader 1.0 s ago"),
+    (Survey(look("n1"), (look("n3"),), VOTERS), "2 of 3 voters are here, and will elect a leader"),
+]
+
+
+@pytest.mark.parametrize(("survey", "why"), HEALTHY, ids=[why for _, why in HEALTHY])
+async def test_where_nothing_is_to_be_recovered_that_comes_first_and_nothing_is_called_lost(
+    tmp_path: Path, survey: Survey, why: str
+) -> None:
+    async with surveyed(tmp_path, survey) as swarm:
+        said = await swarm.ok("recover", "--dry-run")
+        assert said.splitlines()[0] == f"nothing to recover: {why}"
+        assert "lost:" not in said and "kept:" not in said
+        assert json.loads(await swarm.ok("recover", "--dry-run", "-o", "json"))["needless"] == why
+        done = await swarm("recover")
+        assert done.code == 4 and "cannot recover" in done.err
+
+
+async def test_what_the_missing_may_decide_is_said_in_whole_sentences(tmp_path: Path) -> None:
+    async with surveyed(tmp_path, Survey(look("n1"), (), VOTERS)) as swarm:
+        said = await swarm.ok("recover", "--dry-run")
+        assert "nothing to recover" not in said and "kept: everything" in said
+        assert "whatever n2, n3 decide from now on, should they be running where this node does not reach them" in said
+    pair = Survey(look("n1"), (), Configuration(VOTERS.voters[:2]))
+    async with surveyed(tmp_path, pair) as swarm:
+        said = await swarm.ok("recover", "--dry-run")
+        assert "whatever n2 decides from now on, should it be running where this node does not reach it" in said
+
+
+@pytest.mark.parametrize("answer", ["\n", "n2\n", ""])
+async def test_into_one_pipe_the_table_comes_before_the_question_and_the_error_last_and_an_empty_line_is_a_no(
+    tmp_path: Path, answer: str
+) -> None:
+    async with surveyed(tmp_path, Survey(look("n1"), (), VOTERS)) as swarm:
+        done = await trio.run_process(
+            [sys.executable, "-m", "swarm", "recover", "--socket", str(swarm.path)], stdin=answer.encode(),
+            capture_stdout=True, stderr=subprocess.STDOUT, check=False, env={**os.environ},
+        )  # fmt: skip
+    said = done.stdout.decode()
+    assert done.returncode == 2 and said.count("To go on without") == 1
+    assert said.index("SURVIVOR") < said.index("lost:") < said.index("To go on without") < said.index("error: not confirmed")
