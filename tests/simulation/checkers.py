@@ -226,7 +226,7 @@ class Checkers(Watch):
         result = truth.apply(entry)
         if entry.index % DIGEST_EVERY == 0:
             self._digests.setdefault(entry.index, truth.digest())
-        if entry.request_id and not result.repeated:
+        if entry.request_id and not result.repeated and not is_of_another(result):
             first = self._requests.setdefault(entry.request_id, entry.index)
             if first != entry.index:
                 raise Violation(f"a request is applied once: {entry.request_id} at {first} and at {entry.index}")
@@ -325,6 +325,11 @@ class Checkers(Watch):
     def copy_ended(self, host: Host, labels: dict[str, str]) -> None:
         task_id, attempt = _parts(labels)
         self.copies.get(task_id, {}).pop((attempt, host.number), None)
+
+
+def is_of_another(applied: Applied) -> bool:
+    """Whether it was refused because its request id was first used for another request: a client's mistake, and not applied."""
+    return applied.outcome is not None and "the id belongs to another request" in applied.outcome.message
 
 
 def _parts(labels: dict[str, str]) -> tuple[TaskId, int]:

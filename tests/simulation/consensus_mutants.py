@@ -220,7 +220,7 @@ def a_request_id_is_enough() -> Iterator[None]:
 
     def earlier(self: Requests, entry: Any) -> Any:
         record = self._by_id.get(entry.request_id)
-        return None if record is None else (record.value, record.rejected)
+        return None if record is None else (record.value, record.rejected, True)
 
     with patched(Requests, "earlier", earlier):
         yield
