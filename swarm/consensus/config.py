@@ -40,6 +40,21 @@ class ConsensusConfig:
     learner_lag_max: int = 250
     """Below three voters, commit waits for at most `learner_ack_count` learners heard within `learner_ack_within_s`, once they
     have caught up to within `learner_lag_max` entries."""
+    stream_learners_min: int = 4
+    """With so many learners that know how, the leader sends learners to peers for their entries. Fewer cost it little."""
+    stream_fanout: int = 8
+    """How many take from one node. More: a shallower tree, and more work for each of its nodes."""
+    stream_ask_again_s: float = 0.25
+    stream_patience_s: float = 1.0
+    """Behind the leader, a learner asks its source again after the one and goes back to the leader after the other, both without
+    progress. Shorter: a source that stands still for a moment costs the leader a learner. Longer: the learner is late."""
+    stream_pause_s: float = 10.0
+    """The leader feeds a learner that came back, or that is named very often, itself for so long."""
+    stream_named_s: float = 1.0
+    """A learner that assignments name twice within this is named very often."""
+    stream_report_entries: int = 100
+    """A learner acknowledges to the leader each second, and after so many entries. Invariant: below `learner_lag_max`, else a
+    learner that takes from a peer never seems to have caught up while much is written."""
     snapshot_retry_s: float = 10.0
     """A snapshot whose transfer neither succeeded nor failed is offered again after this long."""
     snapshot_every: int = 8192
@@ -52,6 +67,8 @@ class ConsensusConfig:
             raise ValueError(f"a lease of {self.lease_fraction} D outlives promises when clocks drift by {self.drift_max}")
         if self.start_wait_fraction < 1:
             raise ValueError("a restarted voter must wait at least as long as it may have promised")
+        if self.stream_report_entries >= self.learner_lag_max:
+            raise ValueError("a learner that reports less often than its lag may grow never seems to have caught up")
 
     @property
     def lease_s(self) -> float:

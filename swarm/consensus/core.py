@@ -11,11 +11,11 @@ term is entered before its message is read, unless a promise says not to read it
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from swarm.consensus import follower
+from swarm.consensus import follower, streaming
 from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Effect, Role
 from swarm.consensus.election import Election
@@ -28,6 +28,8 @@ from swarm.consensus.messages import (
     Message,
     PreVote,
     PreVoteReply,
+    Pull,
+    Pulled,
     TimeoutNow,
     Vote,
     VoteReply,
@@ -166,12 +168,15 @@ class Consensus:
 
     @property
     def next_deadline(self) -> float:
-        return self._leadership.next_deadline if self._leadership else self._election.next_deadline
+        if self._leadership:
+            return self._leadership.next_deadline
+        return min(self._election.next_deadline, streaming.next_deadline(self._state))
 
     def take_effects(self) -> list[Effect]:
         """Everything to be done since the last call, in order: messages that need no disk, then the write."""
         if self._leadership is not None:
             self._leadership.replication.flush()
+        streaming.serve(self._state)
         self._state.writes.flush(self._state.now, self._state.committed)
         return self._state.outbox.take()
 
@@ -185,6 +190,7 @@ class Consensus:
             self._maybe_end_leadership()
         else:
             self._election.tick()
+            streaming.tick(self._state)
 
     def on_stall(self, gap_s: float, now: float) -> None:
         """This process stood still: its election timeout says nothing about the leader, nor its silence about the disk."""
@@ -215,8 +221,8 @@ class Consensus:
 
     @staticmethod
     def _is_hypothetical(message: Message) -> bool:
-        """A pre-vote and a grant of one name a term that nobody has entered yet."""
-        return isinstance(message, PreVote) or (isinstance(message, PreVoteReply) and message.granted)
+        """A pre-vote and a grant of one name a term that nobody has entered yet. Streams between peers enter none."""
+        return isinstance(message, PreVote | Pull | Pulled) or (isinstance(message, PreVoteReply) and message.granted)
 
     def _dispatch(self, source: NodeId, message: Message) -> None:
         match message:
@@ -242,6 +248,8 @@ class Consensus:
                 self._election.on_vote_reply(source, message)
             case TimeoutNow():
                 self._election.on_timeout_now(source, message)
+            case Pull() | Pulled():
+                streaming.on_message(self._state, source, message)
             case _:
                 assert_never(message)
 
@@ -295,25 +303,12 @@ class Consensus:
 
     def snapshot_meta(self, index: int, *, crc32c: int, length: int) -> SnapshotMeta:
         """The description of a catalog snapshot that was made at this applied index."""
-        state = self._state
-        term = state.log.term_at(index)
-        assert term is not None and index <= state.applied_index
-        configuration_index, configuration = state.log.configuration_at(index)
-        entry = self.entry_at(index)
-        time_utc = entry.time_utc if entry else state.log.last_time_utc
-        return SnapshotMeta(
-            index, term, configuration, configuration_index, state.recovery_generation, time_utc, crc32c, length
-        )
+        return self._state.snapshot_meta(index, crc32c=crc32c, length=length)
 
     def compact(self, meta: SnapshotMeta, data: SnapshotData, now: float) -> None:
         """The catalog's snapshot replaces the log up to `meta.index`. One that is older than the last is ignored."""
-        state = self._state
-        state.observe_now(now)
-        assert meta.index <= state.applied_index, "a snapshot of what is not applied"
-        if state.log.snapshot is not None and meta.index <= state.log.snapshot.index:
-            return
-        state.log.compact(meta, data, trailing=state.config.trailing)
-        state.writes.save_snapshot(meta, data, discard=False)
+        self._state.observe_now(now)
+        self._state.compact(meta, data)
 
     def wants_snapshot(self, meta: SnapshotMeta) -> bool:
         """Whether this snapshot holds more than what is committed here."""
@@ -374,6 +369,12 @@ class Consensus:
             self._state.learners = learners
             if self._leadership is not None:
                 self._leadership.refresh_followers()
+
+    def deliver(self, nodes: Iterable[NodeId], now: float) -> None:
+        """Committed assignments name these nodes: a leader has them know at once, from itself."""
+        self._state.observe_now(now)
+        if self._leadership is not None:
+            self._leadership.replication.deliver(nodes)
 
     def transfer_leadership(self, to: NodeId, now: float) -> None:
         """Hand over to a voter. Raises `Unavailable`, having done nothing."""

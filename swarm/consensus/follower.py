@@ -8,11 +8,11 @@ committed is never overwritten; a heartbeat's commit index is believed only wher
 
 from __future__ import annotations
 
+from swarm.consensus import streaming
 from swarm.consensus.effects import RestoreSnapshot
-from swarm.consensus.log import configuration_untrusted
 from swarm.consensus.messages import Append, AppendReply, Heartbeat, HeartbeatReply, Message, Vote, VoteReply
 from swarm.consensus.state import State
-from swarm.model.entry import Entry, SnapshotMeta
+from swarm.model.entry import SnapshotMeta
 from swarm.model.ids import NodeId
 from swarm.ports import SnapshotData
 
@@ -27,34 +27,20 @@ def on_append(state: State, source: NodeId, message: Append) -> None:
         state.send(source, AppendReply(*state.header(), False, hint))
         return
     if last > state.commit_index:
-        _take(state, message.entries)
+        state.take(message.entries)
         state.commit(max(state.commit_index, min(message.commit, last)))
         state.release(source, AppendReply(*state.header(), True, last))
     else:
         state.release(source, AppendReply(*state.header(), True, state.commit_index))
 
 
-def _take(state: State, entries: tuple[Entry, ...]) -> None:
-    """Skip what is there already, overwrite what contradicts, append the rest. Raises `BadMessage` before changing anything."""
-    log = state.log
-    new = 0
-    while new < len(entries) and (entries[new].index <= log.offset or log.matches(entries[new].index, entries[new].term)):
-        new += 1
-    if new == len(entries):
-        return
-    for entry in entries[new:]:
-        configuration_untrusted(entry)
-    if entries[new].index <= log.last_index:
-        state.truncate(entries[new].index)
-    log.append(entries[new:])
-
-
 def on_heartbeat(state: State, source: NodeId, message: Heartbeat) -> None:
-    """Promise, take the commit index, answer at once."""
+    """Promise, take the commit index, follow the leader's word on whom to take entries from, answer at once."""
     state.hear_leader(source)
     log = state.log
     if message.commit > state.commit_index and log.matches(message.commit, message.commit_term):
         state.commit(message.commit)
+    streaming.follow_offer(state, source, message)
     if message.round:
         state.send(source, heartbeat_reply(state, message.round))
 
@@ -64,8 +50,9 @@ def heartbeat_reply(state: State, number: int) -> HeartbeatReply:
     log = state.log
     disk_age_ms = int(state.writes.disk_age_s(state.now) * 1000)
     return HeartbeatReply(
-        *state.header(), number, log.last_index, log.last_term, state.applied_index, disk_age_ms, state.disk_full
-    )
+        *state.header(), number, log.last_index, log.last_term, state.applied_index, disk_age_ms, state.disk_full,
+        True, state.stream.taking.source if state.stream.taking else NodeId(""),
+    )  # fmt: skip
 
 
 def answer_earlier_term(state: State, source: NodeId, message: Message) -> None:

@@ -230,6 +230,8 @@ class Leadership:
         state.promise.extend(state.node_id, state.term, state.now)
         state.leader_contact = state.now
         with_learners = state.now >= self._learners_due or is_small(state.log.configuration)
+        if with_learners:
+            self.replication.plan_streams()
         voters = {voter.node_id for voter in voters_of(state.log.configuration)}
         for progress in self.replication.followers.values():
             if with_learners or progress.node_id in voters:

@@ -84,6 +84,10 @@ class Heartbeat(Header, frozen=True, array_like=True, tag=7):
     commit: Index
     commit_term: Term
     """The term of the entry at `commit`: the receiver takes the commit index only when its own entry there has this term."""
+    source: NodeId = NodeId("")
+    """Whom the receiver may take entries from; empty: the sender feeds it. Only for one whose answers say that it `streams`."""
+    hops: Count = 0
+    """From the sender to the receiver by way of `source`."""
 
 
 class HeartbeatReply(Header, frozen=True, array_like=True, tag=8):
@@ -97,15 +101,41 @@ class HeartbeatReply(Header, frozen=True, array_like=True, tag=8):
     """How long ago the sender's disk last completed a write it was given."""
     disk_full: bool = False
     """It wants no entries: what room it has left is for terms and votes."""
+    streams: bool = False
+    """The sender's program can take entries from peers and serve them. Programs before this field cannot."""
+    source: NodeId = NodeId("")
+    """Whom it takes entries from now; empty: it waits for the leader's."""
 
 
 class TimeoutNow(Header, frozen=True, array_like=True, tag=9):
     """The leader of this term has given up its lease for good; campaign now (thesis, section 3.10)."""
 
 
-Message = PreVote | PreVoteReply | Vote | VoteReply | Append | AppendReply | Heartbeat | HeartbeatReply | TimeoutNow
+class Pull(Header, frozen=True, array_like=True, tag=10):
+    """To a peer of the same term: give me what is committed after `index`, as soon as there is something."""
+
+    index: Index
+    index_term: Term
+    hops: Count
+    """How far the sender is from the leader: only a nearer one serves it."""
+
+
+class Pulled(Header, frozen=True, array_like=True, tag=11):
+    """The answer. Without entries: not from this node."""
+
+    previous_index: Index
+    previous_term: Term
+    entries: tuple[Entry, ...]
+    commit: Index
+    """The sender's. Entries beyond it are not taken."""
+
+
+Message = (
+    PreVote | PreVoteReply | Vote | VoteReply | Append | AppendReply | Heartbeat | HeartbeatReply | TimeoutNow | Pull | Pulled
+)
 _MESSAGES: dict[int, type[Message]] = {
-    1: PreVote, 2: PreVoteReply, 3: Vote, 4: VoteReply, 5: Append, 6: AppendReply, 7: Heartbeat, 8: HeartbeatReply, 9: TimeoutNow
+    1: PreVote, 2: PreVoteReply, 3: Vote, 4: VoteReply, 5: Append, 6: AppendReply, 7: Heartbeat, 8: HeartbeatReply, 9: TimeoutNow,
+    10: Pull, 11: Pulled,
 }  # fmt: skip
 
 
@@ -117,17 +147,17 @@ def encode_message(message: Message) -> bytes:
 def decode_message_untrusted(data: bytes) -> Message:
     """Parse one message. Raises only `BadMessage`."""
     message = decode_tagged_untrusted(data, _MESSAGES, bytes_max=FRAME_BYTES_MAX)
-    if isinstance(message, Append):
+    if isinstance(message, Append | Pulled):
         _check_entries(message)
     return message
 
 
-def _check_entries(message: Append) -> None:
+def _check_entries(message: Append | Pulled) -> None:
     index, term = message.previous_index, message.previous_term
     for entry in message.entries:
         index += 1
         if entry.index != index:
-            raise BadMessage(f"an append whose entry {entry.index} stands where {index} should")
+            raise BadMessage(f"a message whose entry {entry.index} stands where {index} should")
         if not term <= entry.term <= message.term:
-            raise BadMessage(f"an append of term {message.term} with entry {entry.index} of term {entry.term} after {term}")
+            raise BadMessage(f"a message of term {message.term} with entry {entry.index} of term {entry.term} after {term}")
         term = entry.term

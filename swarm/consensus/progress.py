@@ -1,7 +1,8 @@
 """What a leader knows of one follower: how far its log is, and how to send to it.
 
 Pure: no I/O, no clock, no randomness of its own. Three ways of sending: PROBE (one append at a time until the logs are known to
-meet), REPLICATE (a window of appends in flight), SNAPSHOT (nothing until a snapshot is over there). A follower that answers
+meet), REPLICATE (a window of appends in flight), STREAM (it takes entries from a peer, and said so), SNAPSHOT (nothing until
+a snapshot is over there). A follower that answers
 under a new store generation has lost its disk: everything known of it is forgotten.
 
 Invariant: match < next.
@@ -21,6 +22,7 @@ class Way(StrEnum):
 
     PROBE = "probe"
     REPLICATE = "replicate"
+    STREAM = "stream"
     SNAPSHOT = "snapshot"
 
 
@@ -32,16 +34,21 @@ class Progress:
         "appended_at",
         "applied",
         "caught_up",
+        "direct_until",
         "disk_age_s",
         "disk_full",
         "generation",
+        "hops",
         "last_contact",
         "match",
+        "named_at",
         "next",
         "node_id",
         "probe_pending",
         "snapshot_at",
         "snapshot_index",
+        "source",
+        "streams",
         "told_commit",
         "way",
     )
@@ -71,6 +78,15 @@ class Progress:
         self.disk_full = False
         """It gets no entries while others with room are a majority."""
         self.caught_up = False
+        self.streams = False
+        """It said that it can take entries from peers, and serve them."""
+        self.source = NodeId("")
+        """Whom it may take entries from; empty: from this leader."""
+        self.hops = 0
+        self.direct_until = NEVER_HEARD
+        """Until then it is fed by this leader."""
+        self.named_at = NEVER_HEARD
+        """When an assignment last named it while it took entries from a peer."""
 
     def hear(self, generation: int, last_index: int, now: float) -> bool:
         """An answer came under this store generation. False when it is from a store that is gone: ignore it."""
@@ -87,7 +103,7 @@ class Progress:
         """Durable up to `index`. Returns whether that is news."""
         self.probe_pending = False
         self.next = max(self.next, index + 1)
-        if self.way is not Way.SNAPSHOT or index + 1 >= self.next:
+        if self.way is Way.PROBE or (self.way is Way.SNAPSHOT and index + 1 >= self.next):
             self.way = Way.REPLICATE
         if index <= self.match:
             return False
@@ -111,6 +127,29 @@ class Progress:
         self.way = Way.PROBE
         self.probe_pending = index < self.match
         self.next = max(min(self.next - 1, index + 1), self.match + 1)
+
+    def send_to(self, source: NodeId, hops: int) -> None:
+        """It may take entries from there; from an empty source, nowhere but here."""
+        self.source, self.hops = source, hops
+        if not source and self.way is Way.STREAM:
+            self.resend()
+
+    def feed_until(self, until: float) -> None:
+        """It is fed by this leader until then."""
+        self.direct_until = until
+        self.send_to(NodeId(""), 0)
+
+    def hear_source(self, source: NodeId) -> bool:
+        """It says whom it takes entries from. Returns whether the way it is sent to has changed."""
+        if self.way is Way.STREAM and not source:
+            self.resend()
+            return True
+        if self.way in (Way.PROBE, Way.REPLICATE) and source and source == self.source:
+            if self.way is Way.PROBE:
+                self.next = self.match + 1
+            self.way = Way.STREAM
+            return True
+        return False
 
     def resend(self) -> None:
         """Something sent was lost: go back to what it acknowledged."""

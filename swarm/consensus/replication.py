@@ -11,10 +11,13 @@ gets entries only where nothing can be committed without it, and then nothing ne
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from swarm.consensus.effects import SendSnapshot
 from swarm.consensus.messages import Append, AppendReply, Heartbeat, HeartbeatReply
 from swarm.consensus.progress import NEVER_HEARD, Progress, Way
 from swarm.consensus.quorum import has_quorum, voters_of
+from swarm.consensus.relays import Relays
 from swarm.consensus.state import State
 from swarm.model.entry import Voter
 from swarm.model.ids import NodeId
@@ -98,6 +101,31 @@ class Replication:
                         break
                 self._tell_commit(progress)
 
+    def plan_streams(self) -> None:
+        """Decide anew who takes entries from whom; each is told with its next heartbeat."""
+        planned = Relays(self._state, self.followers).plan()
+        for node_id, progress in self.followers.items():
+            source, hops = planned.get(node_id, (NodeId(""), 0))
+            if (source, hops) != (progress.source, progress.hops):
+                progress.send_to(source, hops)
+                self._touch()
+
+    def deliver(self, nodes: Iterable[NodeId]) -> None:
+        """Assignments name these nodes: those who take entries from peers get what they may lack from here, up to the commit
+        index. One that is named very often is fed from here for a while, else it would get everything twice."""
+        state, config = self._state, self._state.config
+        for node_id in nodes:
+            progress = self.followers.get(node_id)
+            if progress is None or progress.way is not Way.STREAM:
+                continue
+            if state.now - progress.named_at < config.stream_named_s:
+                progress.feed_until(state.now + config.stream_pause_s)
+                self._touch()
+            elif progress.next > state.log.offset:
+                progress.named_at = state.now
+                while progress.next <= state.commit_index and self._has_window(progress) and progress.way is Way.STREAM:
+                    self._send_append(progress)
+
     def _has_window(self, progress: Progress) -> bool:
         return progress.next - progress.match <= self._state.config.window_entries
 
@@ -135,14 +163,16 @@ class Replication:
             self._state.send(progress.node_id, self.heartbeat(progress, 0))
 
     def heartbeat(self, progress: Progress, number: int) -> Heartbeat:
-        """A heartbeat with the commit index as far as this follower can follow it."""
+        """A heartbeat with the commit index as far as this follower can follow it; one that takes entries from a peer is told the
+        whole of it, so that it sees whether it falls behind."""
         state = self._state
-        commit = min(state.commit_index, progress.match)
+        reached = min(state.commit_index, progress.match)
+        commit = state.commit_index if progress.source else reached
         commit_term = state.log.term_at(commit)
         if commit_term is None:
             commit, commit_term = 0, 0
-        progress.told_commit = max(progress.told_commit, commit)
-        return Heartbeat(*state.header(), number, commit, commit_term)
+        progress.told_commit = max(progress.told_commit, min(commit, reached))
+        return Heartbeat(*state.header(), number, commit, commit_term, progress.source, progress.hops)
 
     # ---- answers
 
@@ -154,6 +184,8 @@ class Replication:
         if progress is None or not progress.hear(message.generation, state.log.last_index, state.now):
             return False
         if not message.accepted:
+            if progress.way is Way.STREAM:
+                progress.feed_until(state.now + state.config.stream_pause_s)
             progress.refuse(message.index)
             return False
         news = progress.acknowledge(min(message.index, state.log.last_index))
@@ -177,6 +209,9 @@ class Replication:
             progress.disk_full = message.disk_full
             self._touch()
             self.follow_room()
+        progress.streams = message.streams
+        if progress.hear_source(NodeId(message.source)):
+            self._touch()
         if progress.way is Way.SNAPSHOT:
             self._maybe_retry_snapshot(progress)
         elif progress.appended_at < round_sent_at:
@@ -184,6 +219,8 @@ class Replication:
                 self._touch()
             elif progress.way is Way.PROBE:
                 progress.probe_pending = False
+            elif progress.way is Way.STREAM:
+                return progress
             elif message.last_index < progress.next - 1 or not state.log.matches(message.last_index, message.last_term):
                 progress.resend()
                 self._touch()

@@ -9,21 +9,23 @@ Invariants: applied <= handed out <= commit <= last; the term never falls; one v
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Apply, Effect, ProposalLost, RestoreSnapshot, Role, RoleChanged, Send
 from swarm.consensus.lease import Promise
-from swarm.consensus.log import Log
+from swarm.consensus.log import Log, configuration_untrusted
 from swarm.consensus.messages import Message
 from swarm.consensus.quorum import is_voter
+from swarm.consensus.stream import Stream
 from swarm.consensus.writes import Writes
 from swarm.errors import Bug
 from swarm.machine import Outbox
-from swarm.model.entry import Committed, HardState, Voter
+from swarm.model.entry import Committed, Entry, HardState, SnapshotMeta, Voter
 from swarm.model.ids import NodeId
-from swarm.ports import Stored
+from swarm.ports import SnapshotData, Stored
 
 NOBODY = NodeId("")
 
@@ -61,6 +63,7 @@ class State:
         self.applied_index = self.log.offset
         self.election_deadline = now + self.election_timeout_s()
         self.learners: tuple[Voter, ...] = ()
+        self.stream = Stream()
         self.abstains = False
         """Votes and acknowledges, but never campaigns: its catalog stands still, so it could commit and never act."""
         if stored.snapshot is not None:
@@ -131,6 +134,8 @@ class State:
         """Enter a later term, or vote in this one."""
         if term < self.term or (term == self.term and self.voted_for not in ("", voted_for)):
             raise Bug(f"vote for {voted_for} in term {term} after {self.voted_for} in term {self.term}")
+        if term > self.term:
+            self.stream = Stream()
         self.term, self.voted_for = term, voted_for
         self.writes.save_hard_state(self.hard_state)
 
@@ -148,6 +153,21 @@ class State:
         self.promise.extend(leader_id, self.term, self.now)
         self.leader_contact = self.now
         self.reset_election()
+
+    def take(self, entries: Sequence[Entry]) -> None:
+        """Skip what is there already, overwrite what contradicts, append the rest. Raises `BadMessage` before changing
+        anything."""
+        log = self.log
+        new = 0
+        while new < len(entries) and (entries[new].index <= log.offset or log.matches(entries[new].index, entries[new].term)):
+            new += 1
+        if new == len(entries):
+            return
+        for entry in entries[new:]:
+            configuration_untrusted(entry)
+        if entries[new].index <= log.last_index:
+            self.truncate(entries[new].index)
+        log.append(entries[new:])
 
     def truncate(self, first: int) -> None:
         """Drop entries that a leader contradicts; they were never committed."""
@@ -173,6 +193,22 @@ class State:
         the same: a voter that did not would take the cluster's majority away with its own upgrade outstanding."""
         if self.abstains:
             self.log.let_go(min(self.commit_index, self.writes.durable_index), at_least=self.config.trailing)
+
+    def snapshot_meta(self, index: int, *, crc32c: int, length: int) -> SnapshotMeta:
+        """The description of a catalog snapshot that was made at this applied index."""
+        log = self.log
+        term = log.term_at(index)
+        assert term is not None and index <= self.applied_index
+        configuration_index, configuration = log.configuration_at(index)
+        time_utc = log.entry(index).time_utc if log.offset < index <= log.last_index else log.last_time_utc
+        return SnapshotMeta(index, term, configuration, configuration_index, self.recovery_generation, time_utc, crc32c, length)
+
+    def compact(self, meta: SnapshotMeta, data: SnapshotData) -> None:
+        """The catalog's snapshot replaces the log up to `meta.index`. One that is older than the last is ignored."""
+        assert meta.index <= self.applied_index, "a snapshot of what is not applied"
+        if self.log.snapshot is None or meta.index > self.log.snapshot.index:
+            self.log.compact(meta, data, trailing=self.config.trailing)
+            self.writes.save_snapshot(meta, data, discard=False)
 
     def check(self) -> None:
         """Assert every invariant. O(n)."""

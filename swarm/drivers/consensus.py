@@ -34,6 +34,7 @@ from swarm.consensus.effects import (
     SendSnapshot,
 )
 from swarm.consensus.messages import Heartbeat, HeartbeatReply, Message, decode_message_untrusted, encode_message
+from swarm.drivers.named import named_nodes
 from swarm.drivers.replica_apply import Applier, Changes
 from swarm.drivers.replica_disk import ReplicaDisk, full_text
 from swarm.drivers.replica_forward import Forwarding, pack_command, unless_rejected
@@ -93,6 +94,7 @@ class Replica:
         self._maker = SnapshotMaker(self._core, catalog, clock, store, every=config.snapshot_every, wake=self._wake_up)
         self._applier = Applier(self._core, catalog, clock, store, self._maker, self._wake_up)
         self._applier.subscribe(self._maybe_set_learners)
+        self._applier.subscribe(self._deliver_assignments)
         self.disk = ReplicaDisk(self._core, store, clock, self.now, self._wake_up)
         self._forwarding = Forwarding(
             self, peers, clock, quorum_in_sight,
@@ -377,6 +379,11 @@ class Replica:
     def _maybe_set_learners(self, changes: Changes) -> None:
         if changes.restored or any(entry.kind == "found" or entry.kind.startswith("node.") for entry in changes.entries):
             self._core.set_learners(self._learners(), self._clock.now())
+
+    def _deliver_assignments(self, changes: Changes) -> None:
+        if self.role is Role.LEADER and (named := named_nodes(changes.entries, changes.applied)):
+            self._core.deliver(named, self._clock.now())
+            self._wake_up()
 
 
 __all__ = ["Changes", "Machine", "Replica"]

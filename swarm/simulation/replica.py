@@ -27,6 +27,7 @@ from swarm.consensus.effects import (
 )
 from swarm.consensus.messages import Message, decode_message_untrusted, encode_message
 from swarm.drivers.declare import Admitted
+from swarm.drivers.named import named_nodes
 from swarm.errors import Conflict, Unavailable, UnknownOutcome
 from swarm.model.command import SCHEMA_SINCE
 from swarm.model.entry import Entry, SnapshotMeta, Voter
@@ -211,6 +212,7 @@ class Replica:
         self.core.on_applied(index, self.daemon.now())
         if restored or any(entry.kind == "found" or entry.kind.startswith("node.") for entry in entries):
             self.core.set_learners(self.learners(), self.daemon.now())
+        self.core.deliver(named_nodes(entries, results), self.daemon.now())
         for told in self.on_applied:
             told(entries, results, restored)
 

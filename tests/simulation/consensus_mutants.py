@@ -205,12 +205,12 @@ def applied_before_it_is_committed() -> Iterator[None]:
 def a_conflict_is_kept() -> Iterator[None]:
     """Entries that contradict the leader's stay in the log, and are acknowledged."""
 
-    def take(state: State, entries: Any) -> None:
-        new = [entry for entry in entries if entry.index > state.log.last_index]
+    def take(self: State, entries: Any) -> None:
+        new = [entry for entry in entries if entry.index > self.log.last_index]
         if new:
-            state.log.append(new)
+            self.log.append(new)
 
-    with patched(follower, "_take", take):
+    with patched(State, "take", take):
         yield
 
 

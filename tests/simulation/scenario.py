@@ -70,6 +70,7 @@ def run_seed(
     every_s: float = 0.0,
     append_entries_max: int = 0,
     snapshot_every: int = 120,
+    stream_fanout: int = 0,
     reads: bool = True,
     later: bool = True,
     newer: bool = True,
@@ -77,9 +78,9 @@ def run_seed(
     trace: TraceSink | None = None,
 ) -> Report:
     """Run one seed. `hosts`, `seconds` (of chaos), `kinds` of faults, how often they come, how many entries an append carries
-    and how many hosts are witnesses are drawn from it when they are not given. Without `reads` (clients of registers), `later`
-    (kinds of faults that came later) and `newer` (witnesses, daemons that are stopped in order) a seed means what it meant before
-    there were any."""
+    how many hosts are witnesses and how many nodes take entries from one are drawn from it when they are not given. Without
+    `reads` (clients of registers), `later` (kinds of faults that came later) and `newer` (witnesses, daemons that are stopped in
+    order) a seed means what it meant before there were any."""
     rng = random.Random(f"{seed}/scenario")
     drawn_hosts, drawn_seconds = rng.choice((1, 2, 3, 3, 3, 4, 5, 5, 7)), rng.uniform(10, 35)
     count, chaos_s = hosts or drawn_hosts, seconds or drawn_seconds
@@ -88,7 +89,8 @@ def run_seed(
     checkers = Checkers()
     settings = Settings(
         consensus=ConsensusConfig(
-            snapshot_every=snapshot_every, trailing=snapshot_every // 4, append_entries_max=append_entries_max or entries_max
+            snapshot_every=snapshot_every, trailing=snapshot_every // 4, append_entries_max=append_entries_max or entries_max,
+            stream_learners_min=1, stream_fanout=stream_fanout or random.Random(f"{seed}/streams").choice((1, 1, 8)),
         ),
         runner=RunnerConfig(stray_grace_s=STRAY_GRACE_S),
     )
