@@ -7,6 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Role
 from swarm.errors import OperatorError
 from swarm.model.entry import Entry, Voter
@@ -109,7 +110,7 @@ def intend(cluster: Cluster, fault: str, leader: str, other: str, rng: random.Ra
 
 def chaos(seed: int, steps: int) -> tuple[Cluster, Watch]:
     rng = random.Random(seed)
-    cluster = Cluster("abc", "de", seed=str(seed))
+    cluster = Cluster("abc", "de", seed=str(seed), config=ConsensusConfig(stream_learners_min=1))
     for name in NAMES:
         cluster.clocks[name] = (rng.choice([0.95, 1.0, 1.05]), rng.uniform(0, 1000))
     cluster.nodes.clear()

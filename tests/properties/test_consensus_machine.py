@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from swarm.consensus import quorum
+from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.core import Consensus
 from swarm.consensus.effects import Apply, Persist, Role, Send
 from swarm.consensus.messages import Message
@@ -27,6 +28,8 @@ NAMES = "abcde"
 VOTERS = "abc"
 PICK = st.integers(0, 10_000)
 FLIGHT_MAX = 60
+CONFIG = ConsensusConfig(stream_learners_min=1, stream_pause_s=1.0)
+"""So that learners take entries from peers, and often begin to."""
 BOUNDS = settings(stateful_step_count=80, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -48,7 +51,7 @@ class Machine(RuleBasedStateMachine):
             self.start(name)
 
     def start(self, name: str) -> None:
-        self.nodes[name] = core(name, self.disks[name].durable, now=self.now)
+        self.nodes[name] = core(name, self.disks[name].durable, now=self.now, config=CONFIG)
         self.nodes[name].set_learners(voters(NAMES), self.now)
         self.queues[name] = []
 
@@ -183,7 +186,7 @@ def test_a_core_for_which_half_is_a_majority_is_found_out(monkeypatch: pytest.Mo
         run_state_machine_as_test(Machine, settings=settings(BOUNDS, max_examples=200, derandomize=True, phases=[Phase.generate]))
 
 
-def test_the_machine_gets_as_far_as_committed_commands() -> None:
+def test_the_machine_gets_as_far_as_committed_commands_and_learners_that_take_from_peers() -> None:
     machine = Machine()
     for step in range(400):
         machine.somebodys_time_has_come(1)
@@ -195,3 +198,4 @@ def test_the_machine_gets_as_far_as_committed_commands() -> None:
             machine.a_leader_proposes(0)
     assert Voter("a", 1) in machine.nodes["a"].configuration.voters
     assert sum(entry.kind == "task.reason" for entry in machine.committed.values()) > 5
+    assert all(machine.nodes[name]._state.stream.taking for name in "de")

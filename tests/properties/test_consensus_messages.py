@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.consensus import messages
-from swarm.consensus.messages import Append, Message, decode_message_untrusted, encode_message
+from swarm.consensus.messages import Append, Message, Pulled, decode_message_untrusted, encode_message
 from swarm.consensus.quorum import has_quorum, majority, quorum_value, voter_sets
 from swarm.errors import BadMessage
 from swarm.model.entry import Configuration, Entry, Voter
@@ -23,18 +23,20 @@ plain: list[type[Message]] = [
     messages.Heartbeat,
     messages.HeartbeatReply,
     messages.TimeoutNow,
+    messages.Pull,
 ]
 
 
 @st.composite
-def appends(draw: st.DrawFn) -> Append:
+def appends(draw: st.DrawFn) -> Append | Pulled:
     previous, term = draw(small), draw(small)
     terms = sorted(draw(st.lists(st.integers(term, 2000), max_size=4)))
     entries = tuple(
         Entry(previous + 1 + place, at, draw(st.text(max_size=5)), draw(small), draw(st.binary(max_size=20)), draw(small), 1.5)
         for place, at in enumerate(terms)
     )
-    return Append(max([2000, *terms]), draw(small), draw(small), previous, term, entries, draw(counts))
+    kind = draw(st.sampled_from((Append, Pulled)))
+    return kind(max([2000, *terms]), draw(small), draw(small), previous, term, entries, draw(counts))
 
 
 
@@ -82,9 +84,10 @@ def entry(index: int, term: int) -> Entry:
 @pytest.mark.parametrize(
     "entries", [(entry(3, 1),), (entry(2, 1), entry(2, 1)), (entry(2, 9),), (entry(2, 0),), (entry(2, 3), entry(3, 2))]
 )
-def test_an_append_that_contradicts_itself_is_refused(entries: tuple[Entry, ...]) -> None:
-    with pytest.raises(BadMessage):
-        decode_message_untrusted(encode_message(Append(3, 0, 1, 1, 1, entries, 0)))
+def test_entries_that_contradict_each_other_are_refused(entries: tuple[Entry, ...]) -> None:
+    for kind in (Append, Pulled):
+        with pytest.raises(BadMessage):
+            decode_message_untrusted(encode_message(kind(3, 0, 1, 1, 1, entries, 0)))
 
 
 def test_a_negative_number_is_refused() -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from swarm.consensus import streaming
 from swarm.consensus.messages import Pull
+from swarm.consensus.progress import Progress, Way
 from swarm.consensus.state import State
-from swarm.consensus.stream import Taking
 from swarm.machine import NEVER
 from swarm.model.ids import NodeId
 from tests.simulation.mutants import WHERE_TO_LOOK, mutant, patched
@@ -16,9 +15,9 @@ from tests.simulation.mutants import WHERE_TO_LOOK, mutant, patched
 WHERE_TO_LOOK.update(
     {
         "a_peer_serves_beyond_its_commit": {"hosts": 6, "kinds": ("crown", "cut"), "every_s": 1.0, "stream_fanout": 8},
-        "a_taker_ignores_where_logs_meet": {"hosts": 6, "kinds": ("crown", "cut"), "every_s": 1.0, "stream_fanout": 8},
-        "a_taker_never_goes_back": {"hosts": 6, "kinds": ("cut", "daemon"), "every_s": 1.0, "stream_fanout": 1},
-        "entries_of_a_later_term_are_taken": {"hosts": 6, "kinds": ("crown", "cut"), "every_s": 1.0, "stream_fanout": 8},
+        "nobody_looks_where_logs_meet": {"hosts": 6, "kinds": ("cut", "power"), "every_s": 1.0, "snapshot_every": 16},
+        "a_taker_never_goes_back": {"hosts": 6, "kinds": ("cut", "daemon"), "every_s": 0.5, "stream_fanout": 1},
+        "a_leader_never_takes_a_learner_back": {"hosts": 6, "kinds": ("cut", "power"), "every_s": 1.0, "snapshot_every": 16},
     }
 )
 
@@ -31,20 +30,13 @@ def a_peer_serves_beyond_its_commit() -> Iterator[None]:
 
 
 @mutant
-def a_taker_ignores_where_logs_meet() -> Iterator[None]:
-    """A learner asks for what comes after its log, and nobody looks whether the logs are equal up to there."""
-
-    def ask(state: State, taking: Taking) -> None:
-        index = state.log.last_index
-        taking.asked_at, taking.asked_index = state.now, index
-        state.send(taking.source, Pull(*state.header(), index, state.log.last_term, taking.hops))
+def nobody_looks_where_logs_meet() -> Iterator[None]:
+    """A peer answers from whatever stands in its log at that place, and the learner takes it."""
 
     def can_serve(state: State, pull: Pull) -> bool:
-        return pull.index >= state.log.offset
+        return state.stream.hops < pull.hops
 
-    with patched(streaming, "_ask", ask), patched(streaming, "can_serve", can_serve), patched(
-        streaming, "meets", lambda state, message: message.previous_index <= state.log.last_index
-    ):
+    with patched(streaming, "can_serve", can_serve), patched(streaming, "meets", lambda state, message: True):
         yield
 
 
@@ -56,14 +48,23 @@ def a_taker_never_goes_back() -> Iterator[None]:
 
 
 @mutant
-def entries_of_a_later_term_are_taken() -> Iterator[None]:
-    """A learner takes what a peer sends that has entered a term the learner has not heard of."""
+def a_leader_never_takes_a_learner_back() -> Iterator[None]:
+    """Whom a leader has sent to a peer it does not feed any more, whatever the learner says."""
+    refuse, send_to = Progress.refuse, Progress.send_to
 
-    def on_message(state: State, source: NodeId, message: Any) -> None:
-        if isinstance(message, Pull):
-            streaming.on_pull(state, source, message)
-        else:
-            streaming.on_pulled(state, source, message)
+    def hear_source(self: Progress, source: NodeId) -> bool:
+        if source and source == self.source:
+            self.way = Way.STREAM
+        return False
 
-    with patched(streaming, "on_message", on_message):
+    def deaf(self: Progress, index: int) -> None:
+        if self.way is not Way.STREAM:
+            refuse(self, index)
+
+    def for_good(self: Progress, source: NodeId, hops: int) -> None:
+        if source or self.way is not Way.STREAM:
+            send_to(self, source, hops)
+
+    hearing, refusing = patched(Progress, "hear_source", hear_source), patched(Progress, "refuse", deaf)
+    with hearing, refusing, patched(Progress, "send_to", for_good):
         yield
