@@ -77,7 +77,7 @@ def run_seed(
     witnesses: int | None = None,
     trace: TraceSink | None = None,
 ) -> Report:
-    """Run one seed. `hosts`, `seconds` (of chaos), `kinds` of faults, how often they come, how many entries an append carries
+    """Run one seed. `hosts`, `seconds` (of chaos), `kinds` of faults, how often they come, how many entries an append carries,
     how many hosts are witnesses and how many nodes take entries from one are drawn from it when they are not given. Without
     `reads` (clients of registers), `later` (kinds of faults that came later) and `newer` (witnesses, daemons that are stopped in
     order) a seed means what it meant before there were any."""
