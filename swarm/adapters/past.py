@@ -30,6 +30,7 @@ from swarm.model.command import COMMANDS
 from swarm.model.entry import Entry
 from swarm.model.outcome import Event
 from swarm.schema.past import Tables, difference, history_row, node_row, task_row
+from swarm.schema.quantities import shown as text
 from swarm.wire.codec import decode_untrusted
 from swarm.wire.limits import PAYLOAD_BYTES_MAX
 
@@ -134,11 +135,16 @@ class Past:
         return (since.index is not None and index <= since.index) or (since.utc is not None and time_utc < since.utc)
 
     def state(self, question: Question) -> dict[str, Any]:
-        """Tasks and nodes as they were."""
+        """Tasks and nodes as they were; of those that are asked about, with the nodes they were on. Raises `NotFound`."""
         tables = tables_of(self.rebuild(self.index_of(question.at)))
         tasks = sorted(tables.tasks.values(), key=lambda task: (task.created_index, task.id))
         chosen = [task for task in tasks if is_about(question.about, (task.id,), task.spec.name)]
+        if question.about and not chosen:
+            when = f"index {tables.index}, {_shown(tables.time_utc)} UTC"
+            raise NotFound(f"there was no task {text(question.about[0])} then", cause=f"at {when}", hint="see swarm history")
+        places = {each.node_id for task in chosen if (each := tables.assignments.get(task.assignment)) is not None}
         nodes = sorted(tables.nodes.values(), key=lambda node: (node.name, node.id))
+        nodes = [node for node in nodes if not question.about or node.id in places]
         return {
             "index": tables.index,
             "time_utc": tables.time_utc,
@@ -170,11 +176,11 @@ class Past:
             return self._or_nothing(self.newest)
         if moment.utc > max(time.time(), self._blocks[-1].last_utc if self._blocks else 0.0) + CLOCKS_S:
             raise UsageError(f"{_shown(moment.utc)} UTC is yet to come", hint=self.hint())
-        return self._or_nothing(self._index_at(moment.utc))
+        return self._or_nothing(self._index_at(moment.utc), f"nothing from {_shown(moment.utc)} UTC is kept on this node")
 
-    def _or_nothing(self, index: int) -> int:
+    def _or_nothing(self, index: int, problem: str = "nothing is kept on this node yet") -> int:
         if not index:
-            raise NotFound("nothing that old is kept on this node", hint=self.hint())
+            raise NotFound(problem, hint=self.hint())
         return index
 
     def _index_at(self, utc: float) -> int:

@@ -8,17 +8,43 @@ from typing import Any
 
 import click
 
-from swarm.cli.asking import clean, client, connected, print_json, print_table, printing, shown_size, shown_time, warn_if_stale
+from swarm.cli.asking import (
+    clean,
+    client,
+    connected,
+    print_json,
+    print_table,
+    printing,
+    shown_size,
+    shown_time,
+    shown_value,
+    warn_if_stale,
+)
 from swarm.cli.task import row as task_row
 from swarm.errors import UsageError
 from swarm.schema.moments import moment_text, read_moment
 
 REQUEST_SHOWN = 12
+SIZES = ("memory", "memory_reserved")
+"""Fields in bytes."""
 
 
 def moment(text: str) -> str:
-    """A moment as typed here, in the form the API reads."""
-    return moment_text(read_moment(text, now_utc=time.time(), local=True)) if text else ""
+    """A moment as typed here, in the form the API reads. Says which day a time of day is of, where it is not today's."""
+    if not text:
+        return ""
+    now_utc = time.time()
+    if note := day_note(text, now_utc=now_utc):
+        print(note, file=sys.stderr)
+    return moment_text(read_moment(text, now_utc=now_utc, local=True))
+
+
+def day_note(text: str, *, now_utc: float) -> str:
+    """What to say of a time of day that is read as yesterday's; empty for any other moment."""
+    utc = read_moment(text, now_utc=now_utc, local=True).utc
+    if utc is None or ":" not in text or "-" in text or time.localtime(utc)[:3] == time.localtime(now_utc)[:3]:
+        return ""
+    return f"note: {clean(text.strip())} has not been today yet: read as {shown_time(utc)}"
 
 
 @click.command()
@@ -62,7 +88,9 @@ def history_row(row: dict[str, Any]) -> list[str]:
 @connected
 def state(at: str, index: int, task: str, output: str, socket_path: str, address: str) -> None:
     """Tasks and nodes as the log had them at a moment."""
-    if bool(at) == bool(index):
+    if at and index:
+        raise UsageError("both --at and --index are given", hint="give one of them")
+    if not at and not index:
         raise UsageError("which state is not said", hint="give one of --at and --index")
     query = {"at": moment(at) or None, "index": index or None, "about": task or None}
     with client(socket_path, address) as node:
@@ -75,6 +103,8 @@ def state(at: str, index: int, task: str, output: str, socket_path: str, address
     print(f"index {found['index']}, {shown_time(found['time_utc'])}\n")
     print_table(["ID", "NAME", "IMAGE", "DESIRED", "PHASE", "NODE", "ATTEMPT", "REASON"], [task_row(t) for t in found["tasks"]])
     say_if_cut(found["tasks"], found["tasks_total"], "tasks")
+    if task:
+        return
     print()
     titles = ["NAME", "ADDRESS", "ROLE", "AVAILABILITY", "VERDICT", "TASKS", "CPUS", "MEMORY"]
     print_table(titles, [node_row(each) for each in found["nodes"]])
@@ -134,11 +164,19 @@ def where(row: dict[str, Any]) -> str:
 def fields_of(row: dict[str, Any], without: tuple[str, ...]) -> str:
     """What else differs. Times of starts say nothing that phases and attempts do not."""
     left_out = (*without, "started_utc")
-    parts = [f"{name} {shown(old)} -> {shown(new)}" for name, (old, new) in row["fields"].items() if name not in left_out]
+    fields = [(name, old, new) for name, (old, new) in row["fields"].items() if name not in left_out]
+    parts = [f"{name} {shown(name, old)} -> {shown(name, new)}" for name, old, new in fields]
     return ": " + ", ".join(parts) if parts else ""
 
 
-def shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}={item}" for name, item in value.items()) + "}"
+def shown(name: str, value: Any) -> str:
+    """A field of a task or a node as other commands show it."""
+    if value is None:
+        return "-"
+    if name in SIZES:
+        return shown_size(value)
+    if isinstance(value, bool | dict | list):
+        return shown_value(value) or "-"
+    if isinstance(value, float):
+        return f"{value:g}"
     return repr(value) if isinstance(value, str) and (not value or " " in value) else str(value)

@@ -58,7 +58,7 @@ def node_row(tables: Tables, node: Node) -> Shape:
     """What the log said of a node. Whether it answered is gossip's, which keeps no past: `verdict` is what was decided."""
     reserved = tables.reserved.get(node.id, Resources())
     voters = {voter.node_id for voter in tables.configuration.voters}
-    running = sum(1 for each in tables.assignments.values() if each.node_id == node.id and not each.ended)
+    running = sum(1 for each in tables.assignments.values() if each.node_id == node.id and _counts(tables, each))
     return {
         "id": node.id,
         "name": node.name,
@@ -77,6 +77,14 @@ def node_row(tables: Tables, node: Node) -> Shape:
         "memory": node.capacity.memory_bytes,
         "memory_reserved": reserved.memory_bytes,
     }
+
+
+def _counts(tables: Tables, assignment: Assignment) -> bool:
+    """Whether it has not ended, nor been replaced elsewhere while its node was dead: what is left of it there is stopped when the
+    node comes back."""
+    task = tables.tasks.get(assignment.task_id)
+    is_newest = task is not None and task.assignment == assignment.id
+    return not assignment.ended and (is_newest or not assignment.unreachable_since_index)
 
 
 def difference(before: Tables, after: Tables, *, limit: int) -> Shape:
