@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from swarm.api.calls import SUBMIT_S_MAX, Api, error_content, freshen, in_slices, joined, json_answer, read_body
 from swarm.api.lookup import current_assignment
-from swarm.api.tasks import default_name, request_id_of, task_id_of, with_registry_auth
+from swarm.api.tasks import default_name, id_used, request_id_of, task_id_of, with_registry_auth
 from swarm.errors import Conflict, DiskFull, OperatorError, Overloaded, Unavailable, UnknownOutcome, UsageError
 from swarm.model.command import Submit, SubmitMany
 from swarm.model.ids import RequestId, TaskId
@@ -190,11 +190,18 @@ def settle(part: Sequence[Item], applied: Applied) -> None:
 
 
 def settle_failed(api: Api, part: Sequence[Item], error: OperatorError) -> None:
-    """The entry was refused or its outcome is not known. Sealed credentials differ each time, and so then does a repetition."""
+    """The entry was refused or its outcome is not known. An entry is refused as a whole when its request id was used with other
+    content: some tasks differ, or only their sealed credentials, which differ each time."""
+    used = type(error) is Conflict
     for item in part:
         task = api.face.catalog.tasks.get(item.submit.task_id)
-        if isinstance(error, Conflict) and task is not None and task.spec.asks_same(item.submit.spec):
+        if used and task is not None and task.spec.asks_same(item.submit.spec):
             item.outcome = "repeated"
+        elif used:
+            item.outcome = "refused"
+            item.error = error_content(id_used(task) if task is not None else Conflict(
+                "this request id was used for other tasks", cause="this batch is not the same",
+                hint="use another request id, or none, for another batch"))  # fmt: skip
         else:
             undecided = isinstance(error, Unavailable | UnknownOutcome | Overloaded)
             item.outcome = error.code if undecided else "refused"

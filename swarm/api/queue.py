@@ -6,11 +6,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from swarm.api.calls import Api, json_answer
+from swarm.api.lookup import find_task
+from swarm.errors import NotFound
 from swarm.model.command import Submit
 from swarm.model.ids import RequestId
 from swarm.model.phase import Desired
 from swarm.model.queued import QueuedSubmit
 from swarm.model.task import Task
+from swarm.schema.quantities import shown
 from swarm.schema.shapes import Shape, task_object
 
 QUEUED = "queued"
@@ -51,6 +54,20 @@ def find_queued(api: Api, reference: str) -> QueuedSubmit | None:
         ):
             return record
     return None
+
+
+async def find_logged(api: Api, reference: str) -> Task:
+    """As `find_task`. Raises `NotFound` that names the queue when that is where it is."""
+    try:
+        return await find_task(api.face, reference)
+    except NotFound:
+        record = find_queued(api, reference)
+        if record is None:
+            raise
+        raise NotFound(
+            f"task {shown(reference)} is {NOT_SUBMITTED if record.ended else QUEUED}: it is not in the log",
+            hint=f"to take it out of this node's queue: swarm task queue rm {record.spec.name}",
+        ) from None
 
 
 async def keep(api: Api, submit: Submit, request_id: RequestId, *, maybe_done: bool) -> Response:

@@ -21,7 +21,7 @@ from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, in_slices, json_answer, 
 from swarm.api.face import LogChunk
 from swarm.api.lookup import by_age, current_assignment, find_task, present_task
 from swarm.api.parts import ListAnswer
-from swarm.api.queue import find_queued, keep, queued_row, waiting_rows
+from swarm.api.queue import find_logged, find_queued, keep, queued_row, waiting_rows
 from swarm.api.streamed import SSE, Streamed, sse
 from swarm.errors import Conflict, NotFound, OperatorError, PeerError, Unavailable, UnknownOutcome, UsageError
 from swarm.model.command import RemoveTask, StopTask, Submit
@@ -132,8 +132,16 @@ def submitted_before(api: Api, task_id: TaskId, spec: TaskSpec) -> Shape | None:
     if task is None:
         return None
     if not task.spec.asks_same(spec):
-        raise Conflict("this request id was used for another task", hint="use a new Request-Id for each request")
+        raise id_used(task)
     return shape_of(api, task, explain=False)
+
+
+def id_used(task: Task) -> Conflict:
+    """The request id has made this task, and now asks for another one."""
+    return Conflict(
+        f"this request id was used for another task: '{task.spec.name}' ({task.spec.image}, id {task.id[:12]})",
+        cause="the one asked for here is another", hint="use another request id, or none, for another task",
+    )  # fmt: skip
 
 
 async def with_registry_auth(api: Api, spec: TaskSpec, auth: dict[str, Any] | None) -> TaskSpec:
@@ -204,7 +212,7 @@ async def stop_task(api: Api, request: Request) -> Response:
     """POST /v1/tasks/{ref}/stop {reason?}: the row, once the wish is in the log. Stopping a stopped task changes nothing."""
     body = await read_json(request)
     check_fields(body, {"reason": str})
-    task = await find_task(api.face, request.path_params["ref"])
+    task = await find_logged(api, request.path_params["ref"])
     if not task.ended:
         command = StopTask(task.id, str(body.get("reason", ""))[:500])
         await api.face.submit(command, request_id=request_id_of(request), timeout_s=SUBMIT_S_MAX)
@@ -216,7 +224,7 @@ async def remove_task(api: Api, request: Request) -> Response:
     soon as its container is gone."""
     await read_body(request)
     force = request.query_params.get("force") in ("1", "true")
-    task = await find_task(api.face, request.path_params["ref"])
+    task = await find_logged(api, request.path_params["ref"])
     if not task.ended and not force:
         raise Conflict(
             f"task '{task.spec.name}' has not ended", cause=f"it is {shape_of(api, task, explain=False)['phase']}",
@@ -231,7 +239,7 @@ async def remove_task(api: Api, request: Request) -> Response:
 async def explain_task(api: Api, request: Request) -> Response:
     """GET /v1/tasks/{ref}/explain: why it waits, for each node."""
     headers = await freshen(api, request)
-    task = await find_task(api.face, request.path_params["ref"])
+    task = await find_logged(api, request.path_params["ref"])
     explanation = api.face.explain(task.id)
     nodes = api.face.catalog.nodes
     rows = [
@@ -250,7 +258,7 @@ async def task_logs(api: Api, request: Request) -> Response:
     as_events = query.get("format") == "events" or SSE in request.headers.get("accept", "")
     if query.get("format") not in (None, "plain", "events"):
         raise UsageError("bad value for 'format'", cause="plain or events is expected")
-    task = await find_task(api.face, request.path_params["ref"])
+    task = await find_logged(api, request.path_params["ref"])
     if not task.assignment and not follow:
         raise NotFound(
             f"task '{task.spec.name}' has no output", cause="it was not placed on a node yet",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from swarm.client.client import SOCKET_DEFAULT, Answer, Client
+from swarm.client.client import SOCKET_DEFAULT, Answer, Client, Interrupted
 from swarm.errors import OperatorError, UsageError
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -51,10 +52,30 @@ def printing(function: FunctionT) -> FunctionT:
 
 
 def writing(function: FunctionT) -> FunctionT:
-    """Add --request-id."""
+    """Add --request-id. Interrupted before the answer, the command names the id to ask again with."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Interrupted as error:
+            if error.request_id:
+                error.said = f"{error.said}; ask again with --request-id {error.request_id}"
+            raise
+
     return click.option(
-        "--request-id", default="", metavar="ID", help="Repeat a request whose outcome was unknown: applied at most once."
-    )(function)
+        "--request-id", default="", metavar="ID", callback=check_request_id,
+        help="Repeat a request whose outcome was unknown: applied at most once. 8 to 64 letters, digits, - or _.",
+    )(run)  # type: ignore[return-value]
+
+
+def check_request_id(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Before anything is read or sent. Raises `UsageError`."""
+    if value:
+        from swarm.schema.request import read_request_id
+
+        read_request_id(value)
+    return value
 
 
 def reading(function: FunctionT) -> FunctionT:

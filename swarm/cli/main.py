@@ -129,7 +129,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     except OperatorError as error:
         say_error(error.message, error.cause, error.hint)
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
+        said = getattr(error.__cause__ or error, "said", "")  # click hands on what it was made of
+        if said:
+            print(f"interrupted: {said}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except SystemExit as ended:
         if sys.stdout is stdout:

@@ -22,7 +22,8 @@ from swarm.cli.asking import (
     warn_if_stale,
     writing,
 )
-from swarm.client.client import Client, node_path
+from swarm.cli.several import ask_each, chosen
+from swarm.client.client import Answer, Client, node_path
 from swarm.errors import UsageError
 
 ID_SHOWN = 12
@@ -198,9 +199,19 @@ def confirm_dead(node: str, request_id: str, socket_path: str, address: str) -> 
 @writing
 @connected
 def rm(nodes: tuple[str, ...], force: bool, request_id: str, socket_path: str, address: str) -> None:
-    """Remove NODES from the cluster, for good: their keys are forgotten and their tasks run elsewhere."""
+    """Remove NODES from the cluster, for good: their keys are forgotten and their tasks run elsewhere.
+
+    When one of them is not there, nothing is done.
+    """
     check_one_request(request_id, nodes)
+    query = {"force": 1 if force else None}
     with client(socket_path, address) as asked:
-        for each in nodes:
-            asked.write("DELETE", node_path(each), query={"force": 1 if force else None}, request_id=request_id)
-            print(each)
+        ids, names = chosen(asked, nodes, node_path, lambda rows: None)
+
+    def ask(own: Client, number: int) -> Answer:
+        return own.write("DELETE", node_path(ids[number]), query=query, request_id=request_id)
+
+    def tell(number: int, answer: Answer) -> None:
+        print(names[number], flush=True)
+
+    ask_each(names, lambda: client(socket_path, address), ask, tell, at_once=1)

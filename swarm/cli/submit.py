@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from swarm.cli.asking import StillWaiting, TaskFailed, clean, client, connected, print_json, printing, writing
-from swarm.client.client import Answer, Client, task_path
+from swarm.client.client import Answer, Client, Interrupted, task_path
 from swarm.errors import Conflict, NotFound, UsageError
 
 UNTOLD_S = 0.5
@@ -68,7 +68,8 @@ def option_values(function: Any) -> Any:
 @click.option("--detach", "-d", is_flag=True, help="Do not wait until it runs.")
 @click.option("--stay-up", "stay_up_s", type=click.FloatRange(min=0), default=1.0, show_default=True,
               help="It runs when its container has stayed up for so many seconds.")  # fmt: skip
-@click.option("--queue", is_flag=True, help="Without a leader: leave it with the node asked, which submits it when there is one.")
+@click.option("--queue", is_flag=True,
+              help="Without a leader: leave it (one task) with the node asked, to be submitted when there is one.")  # fmt: skip
 @click.option("--timeout", "timeout_s", type=float, default=30.0, show_default=True,
               help="Give waiting up after so many seconds without progress; 0: never. The task stays submitted.")  # fmt: skip
 @printing
@@ -85,7 +86,10 @@ def submit(
     documents = collect(image, command, path, options)
     if len(documents) > 1:
         if queue:
-            raise UsageError("several tasks cannot be queued", hint="submit them one by one, or again when there is a leader")
+            raise UsageError(
+                "several tasks cannot be queued", cause="they are submitted together, under ids of the whole file",
+                hint="queue them one by one, each under a request id of its own, or submit the file again when there is a leader",
+            )  # fmt: skip
         submit_several(documents, registry_auth, detach, (timeout_s, stay_up_s), output, request_id, client(socket_path, address))
         return
     document = documents[0][0]
@@ -100,13 +104,19 @@ def submit(
         found = answer.content
         queued = found["phase"] == "queued"
         if not detach and not queued:
-            found = wait_unless_elsewhere(node, answer, timeout_s, stay_up_s)
+            try:
+                found = wait_unless_elsewhere(node, answer, timeout_s, stay_up_s)
+            except KeyboardInterrupt:
+                name = found["name"]
+                raise Interrupted(f"{name} stays submitted; to give it up: swarm task rm -f {name}") from None
     if output == "json":
         print_json(found)
     elif detach:
-        print(f"{found['name']} {found['id']}")
+        print(f"{found['name']} {found['id']}", flush=True)
+        if queued:
+            print(clean(queued_line(found)), file=sys.stderr)
     elif queued:
-        print(f"{found['name']} is queued: {found['reason']}; see it: swarm task queue ls; its request id: {found['request_id']}")
+        print(queued_line(found))
     else:
         print(outcome_line(found))
 
@@ -124,7 +134,10 @@ def submit_several(
         report(rows, output, detach=detach)
         taken = [row["id"] for row in rows if row["outcome"] != "refused"]
         if taken and not detach:
-            said = wait_for_all(node, taken, *waits)
+            try:
+                said = wait_for_all(node, taken, *waits)
+            except KeyboardInterrupt:
+                raise Interrupted(f"{len(taken)} tasks stay submitted; swarm task ls shows them") from None
             if output != "json":
                 print(said)
     raise_if_refused(rows)
@@ -276,6 +289,11 @@ def arrived(found: dict[str, Any], restarts: int) -> bool:
             cause=found["reason"], hint=f"{hint}; it goes on trying until: swarm task stop {found['name']}",
         )  # fmt: skip
     return False
+
+
+def queued_line(found: dict[str, Any]) -> str:
+    """That it is not submitted yet, and how to go on."""
+    return f"{found['name']} is queued: {found['reason']}; see it: swarm task queue ls; its request id: {found['request_id']}"
 
 
 def outcome_line(found: dict[str, Any]) -> str:

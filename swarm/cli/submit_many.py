@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from swarm.cli.asking import StillWaiting, TaskFailed, clean, print_json
-from swarm.client.client import Client, new_request_id
+from swarm.client.client import Client, Interrupted, new_request_id
 from swarm.errors import Conflict, OperatorError, UsageError
 from swarm.schema.document import build_spec, explain_at
 
@@ -65,6 +65,9 @@ def submit_all(node: Client, items: list[Item], request_id: str) -> list[dict[st
     for number, batch in enumerate(batches_of(items)):
         try:
             answer = node.write("POST", "/v1/tasks/batch", {"tasks": batch}, request_id=f"{whole}-{number}")
+        except Interrupted:
+            said = f"{len(rows)} of {len(items)} tasks were submitted; what became of the others is unknown"
+            raise Interrupted(said, request_id=whole) from None
         except OperatorError as error:
             if error.exit_code in (6, 7, 8):
                 taken = f"{len(rows)} of {len(items)} tasks were submitted; " if rows else ""
@@ -84,15 +87,20 @@ def report(rows: list[dict[str, Any]], output: str, *, detach: bool) -> None:
                 print(f"{row['name']} {row['id']}")
     refused = [row for row in rows if row["outcome"] == "refused"]
     for row in refused[:SHOWN_MAX]:
-        print(clean(f"refused: {row['name']}: {row['error']}: {row['cause']}"), file=sys.stderr)
+        said = ": ".join(row[each] for each in ("name", "error", "cause") if row[each])
+        print(clean(f"refused: {said}" + (f"; {row['hint']}" if row["hint"] else "")), file=sys.stderr)
+    if len(refused) > SHOWN_MAX:
+        print(f"refused: and {len(refused) - SHOWN_MAX:,} more; -o json shows all", file=sys.stderr)
 
 
 def raise_if_refused(rows: list[dict[str, Any]]) -> None:
-    """Raises `Conflict` when some were; the others stay submitted."""
+    """Raises `Conflict` when some were, and says what became of the others."""
     refused = sum(row["outcome"] == "refused" for row in rows)
     if refused:
+        taken = len(rows) - refused
+        others = f"the other {taken} {'is' if taken == 1 else 'are'} submitted" if taken else "none is submitted"
         raise Conflict(
-            f"{refused} of {len(rows)} tasks were refused; the others are submitted",
+            f"{refused} of {len(rows)} tasks {'was' if refused == 1 else 'were'} refused; {others}",
             hint="correct those and submit them by themselves under a new request id",
         )
 

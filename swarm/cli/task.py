@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -25,8 +26,9 @@ from swarm.cli.asking import (
     warn_if_stale,
     writing,
 )
-from swarm.client.client import Client, task_path
-from swarm.errors import NotFound
+from swarm.cli.several import ask_each, check_ended, chosen, listed
+from swarm.client.client import Answer, Client, Interrupted, task_path
+from swarm.errors import NotFound, OperatorError
 
 ID_SHOWN = 12
 
@@ -109,29 +111,78 @@ def print_detail(found: dict[str, Any]) -> None:
 @writing
 @connected
 def stop(tasks: tuple[str, ...], detach: bool, timeout_s: float, request_id: str, socket_path: str, address: str) -> None:
-    """Stop TASKS: their containers get the stop signal, and after the grace are killed."""
+    """Stop TASKS: their containers get the stop signal, and after the grace are killed.
+
+    When one of them is not there, nothing is done.
+    """
     check_one_request(request_id, tasks)
     with client(socket_path, address) as node:
-        stopping = [node.write("POST", task_path(each, "stop"), request_id=request_id).content for each in tasks]
-        for found in stopping:
-            if not detach:
-                wait_until(lambda now: now["ended"], node, found, timeout_s)
-            print(found["name"])
+        ids, names = chosen(node, tasks, task_path, lambda rows: None)
+        stopping: list[tuple[str, dict[str, Any]]] = []
+
+        def ask(own: Client, number: int) -> Answer:
+            return own.write("POST", task_path(ids[number], "stop"), request_id=request_id)
+
+        def tell(number: int, answer: Answer) -> None:
+            if detach:
+                print(answer.content["name"], flush=True)
+            else:
+                stopping.append((answer.content["name"], answer.content))
+
+        with told_on_error(stopping):
+            ask_each(names, lambda: client(socket_path, address), ask, tell)
+        wait_for_each(lambda now: now["ended"], node, stopping, timeout_s)
 
 
-def wait_until(done: Callable[[dict[str, Any]], bool], node: Client, found: dict[str, Any], timeout_s: float) -> None:
-    """Until it is done with a task that stops, or the task is gone. Raises `StillWaiting` with the phase it is stuck in."""
+@contextmanager
+def told_on_error(stopping: list[tuple[str, dict[str, Any]]]) -> Iterator[None]:
+    """Say which ones stop although nobody waits for them now."""
+    try:
+        yield
+    except (OperatorError, Interrupted):
+        if stopping:
+            print(f"{listed([name for name, _ in stopping])}: told to stop, and not waited for", file=sys.stderr)
+        raise
+
+
+def wait_for_each(
+    done: Callable[[dict[str, Any]], bool], node: Client, stopping: list[tuple[str, dict[str, Any]]], timeout_s: float
+) -> None:
+    """Print each name once it is done. Raises `StillWaiting` for those that are not within the time, after the others."""
     deadline = time.monotonic() + timeout_s
+    late: list[tuple[str, StillWaiting]] = []
+    for number, (name, found) in enumerate(stopping):
+        try:
+            wait_until(done, node, found, deadline, timeout_s)
+            print(name, flush=True)
+        except StillWaiting as error:
+            late.append((name, error))
+        except KeyboardInterrupt:
+            left = [each for each, _ in late] + [each for each, _ in stopping[number:]]
+            raise Interrupted(f"{listed(left)}: told to stop, which goes on") from None
+    if late:
+        first = late[0][1]
+        if len(late) > 1:
+            names = listed([name for name, _ in late])
+            first.message = f"{len(late)} of {len(stopping)} tasks did not stop within {timeout_s:g} s: {names}"
+        raise first
+
+
+def wait_until(
+    done: Callable[[dict[str, Any]], bool], node: Client, found: dict[str, Any], deadline: float, timeout_s: float
+) -> None:
+    """Until it is done with a task that stops, or the task is gone. After the deadline it looks once. Raises `StillWaiting` with
+    the phase it is stuck in."""
     tag = ""
     while not done(found):
         left_s = deadline - time.monotonic()
-        if left_s <= 0:
+        if left_s <= 0 and tag:
             raise StillWaiting(
                 f"task '{found['name']}' did not stop within {timeout_s:g} s",
                 cause=f"it is {found['phase']} on {found['node'] or 'no node'}: {found['reason'] or 'no reason given'}",
                 hint="it will be stopped as soon as its node can do so",
             )  # fmt: skip
-        query = {"wait_s": round(min(left_s, 20.0), 3), "stale": 1}
+        query = {"wait_s": round(min(max(left_s, 0.0), 20.0), 3), "stale": 1}
         try:
             answer = node.get(task_path(found["id"]), query, headers={"If-None-Match": tag})
         except NotFound:
@@ -150,13 +201,25 @@ def wait_until(done: Callable[[dict[str, Any]], bool], node: Client, found: dict
 def rm(
     tasks: tuple[str, ...], force: bool, detach: bool, timeout_s: float, request_id: str, socket_path: str, address: str
 ) -> None:
-    """Forget TASKS that have ended. With --force they are stopped first; their names are free when this returns."""
+    """Forget TASKS that have ended. With --force they are stopped first; their names are free when this returns.
+
+    When one of them is not there, or without --force has not ended, nothing is done.
+    """
     query = {"force": 1 if force else None}
     check_one_request(request_id, tasks)
     with client(socket_path, address) as node:
-        removing = [(each, node.write("DELETE", task_path(each), query=query, request_id=request_id)) for each in tasks]
-        for each, answer in removing:
+        ids, names = chosen(node, tasks, task_path, (lambda rows: None) if force else check_ended)
+        removing: list[tuple[str, dict[str, Any]]] = []
+
+        def ask(own: Client, number: int) -> Answer:
+            return own.write("DELETE", task_path(ids[number]), query=query, request_id=request_id)
+
+        def tell(number: int, answer: Answer) -> None:
             if answer.status == 202 and not detach:
-                wait_until(lambda now: False, node, answer.content, timeout_s)
-            print(each)
-            sys.stdout.flush()
+                removing.append((names[number], answer.content))
+            else:
+                print(names[number], flush=True)
+
+        with told_on_error(removing):
+            ask_each(names, lambda: client(socket_path, address), ask, tell)
+        wait_for_each(lambda now: False, node, removing, timeout_s)

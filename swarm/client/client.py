@@ -37,6 +37,15 @@ _BY_CODE = {
 }
 
 
+class Interrupted(KeyboardInterrupt):
+    """Somebody pressed Ctrl-C. `said` is what stands now, for people; `request_id` that of a write without an answer."""
+
+    def __init__(self, said: str = "", *, request_id: str = "") -> None:
+        super().__init__(said)
+        self.said = said
+        self.request_id = request_id
+
+
 class Answer:
     """A response: status, headers with lower-case names, and parsed JSON (None when there is no body; bytes of a file)."""
 
@@ -101,9 +110,12 @@ class Client:
     def write(
         self, method: str, path: str, body: Any = None, query: dict[str, Any] | None = None, *, request_id: str = ""
     ) -> Answer:
-        """Change something, at most once however often it must be sent."""
-        headers = {"Request-Id": request_id or new_request_id()}
-        return self._attempts(method, path, query, json.dumps(body or {}).encode(), headers)
+        """Change something, at most once however often it must be sent. Ctrl-C raises `Interrupted` with the request id."""
+        chosen = request_id or new_request_id()
+        try:
+            return self._attempts(method, path, query, json.dumps(body or {}).encode(), {"Request-Id": chosen})
+        except KeyboardInterrupt:
+            raise Interrupted("the outcome is unknown", request_id=chosen) from None
 
     def stream(
         self, path: str, query: dict[str, Any], *, headers: dict[str, str] | None = None

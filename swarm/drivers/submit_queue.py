@@ -126,7 +126,10 @@ class SubmitQueue:
 
     def _same(self, known: QueuedSubmit, spec: TaskSpec) -> QueuedSubmit:
         if not known.spec.asks_same(spec):
-            raise Conflict("this request id was used for another task", hint="use a new request id for each task")
+            raise Conflict(
+                f"this request id was used for another task: '{known.spec.name}' ({known.spec.image}), which is queued here",
+                cause="the one asked for here is another", hint="use another request id, or none, for another task",
+            )  # fmt: skip
         if known.ended:
             raise Conflict(f"task '{spec.name}' was not submitted: {known.ended}", hint="submit it under a new request id")
         return known

@@ -163,7 +163,42 @@ async def test_a_file_of_many_tasks_is_submitted_and_waited_for(tmp_path: Path) 
         assert "70 tasks: 70 running" in said
         assert {task.spec.labels for task in swarm.face.catalog.tasks.values()} == {(("run", "7"),)}
         listed = await swarm("task", "submit", "-d", "--file", str(tmp_path / "many.yml"))
-        assert listed.code == 4 and "refused: web-0" in listed.err and "70 of 70 tasks were refused" in listed.err
+        assert listed.code == 4 and "refused: web-0" in listed.err and "swarm task stop web-0" in listed.err
+        assert "70 of 70 tasks were refused; none is submitted" in listed.err and "and 60 more" in listed.err
+
+
+async def test_those_that_were_refused_and_the_number_of_the_others_are_told(tmp_path: Path) -> None:
+    (tmp_path / "many.yml").write_text("".join(f"---\nimage: redis:1\nname: web-{n}\n" for n in range(3)))
+    async with shell(tmp_path) as swarm:
+        swarm.face.log.submit("web-1")
+        done = await swarm("task", "submit", "-d", "--file", str(tmp_path / "many.yml"))
+        assert done.code == 4 and "1 of 3 tasks was refused; the other 2 are submitted" in done.err
+
+
+async def test_a_request_id_that_was_used_is_told_with_its_task_and_without_names_that_nobody_typed(tmp_path: Path) -> None:
+    path = tmp_path / "many.yml"
+    path.write_text("".join(f"---\nimage: redis:1\nname: web-{n}\n" for n in range(3)))
+    many = ("task", "submit", "-d", "--request-id", "goodkey-0001", "--file", str(path))
+    async with shell(tmp_path) as swarm:
+        await swarm.ok(*many)
+        path.write_text(path.read_text().replace("redis:1", "redis:2", 1))
+        done = await swarm(*many)
+        assert done.code == 4 and "goodkey-0001-0" not in done.err
+        assert "refused: web-0: this request id was used for another task: 'web-0' (redis:1, id " in done.err
+        one = ("task", "submit", "-d", "--request-id", "goodkey-0002")
+        await swarm.ok(*one, "--name", "first", "redis:1")
+        done = await swarm(*one, "--name", "second", "redis:1")
+        assert done.code == 4 and "another task: 'first' (redis:1, id " in done.err and "Request-Id" not in done.err
+
+
+@pytest.mark.parametrize("given", ["abc", "x" * 65, "with space"])
+async def test_a_malformed_request_id_is_named_as_it_was_typed_with_the_format(tmp_path: Path, given: str) -> None:
+    (tmp_path / "many.json").write_text(json.dumps([{"image": "redis:1"}] * 2))
+    async with shell(tmp_path) as swarm:
+        for more in (["redis:1"], ["-f", str(tmp_path / "many.json")]):
+            done = await swarm("task", "submit", "--request-id", given, *more)
+            assert done.code == 2 and f"'{given}'"[:40] in done.err and "8 to 64 letters" in done.err
+        assert swarm.face.submitted == []
 
 
 async def test_a_bad_document_is_named_before_anything_is_sent(tmp_path: Path) -> None:

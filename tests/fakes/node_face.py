@@ -154,7 +154,7 @@ class MemoryFace:
     async def unqueue(self, reference: str) -> QueuedSubmit:
         await trio.lowlevel.checkpoint()
         for number, record in enumerate(self.kept):
-            if record.spec.name == reference:
+            if reference in (record.spec.name, record.task_id, record.request_id):
                 return self.kept.pop(number)
         raise NotFound(f"no task '{reference}' is queued on this node")
 
