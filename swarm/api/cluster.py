@@ -13,6 +13,7 @@ from swarm import __version__
 from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, json_answer, read_body, read_json
 from swarm.api.face import ConsensusStatus
 from swarm.api.nodes import node_rows, own_engine
+from swarm.api.quorum import Quorum, leader_in_reach, name_of, quorum_of
 from swarm.api.tasks import request_id_of
 from swarm.errors import NotFound, UsageError
 from swarm.model.command import CreateApiToken, RevokeApiToken
@@ -21,7 +22,7 @@ from swarm.model.ids import NodeId
 from swarm.schema.apitoken import ApiTokenText
 from swarm.schema.request import check_fields
 from swarm.schema.shapes import NO_ENGINE, Shape
-from swarm.schema.tolerance import Tolerance, tolerance
+from swarm.schema.tolerance import HANGS
 
 NOTE_CHARS_MAX = 200
 
@@ -34,19 +35,16 @@ async def get_status(api: Api, request: Request) -> Response:
     catalog = face.catalog
     rows = node_rows(api, sorted(catalog.nodes.values(), key=lambda node: (node.name, node.id)))
     engine, engine_detail = own_engine(api)
-    unheard = {each["name"] for each in (_named(api, node_id) for node_id in consensus.unheard)}
-    answering = {row["name"] for row in rows if row["status"] == "alive"} - unheard
-    strangers = [(str(node_id), True, False) for node_id in consensus.voters if node_id not in catalog.nodes]
-    may = tolerance(
-        [*((row["name"], row["votes"], row["name"] in answering) for row in rows), *strangers],
-        outgoing=[_named(api, node_id)["name"] for node_id in consensus.outgoing],
-    )
+    quorum = quorum_of(face)
+    may = quorum.may
+    leader_id, last = leader_in_reach(face), consensus.last_leader
     content: Shape = {
         "version": __version__,
         "cluster_id": catalog.cluster_id,
         "node": _named(api, face.node_id),
         "role": consensus.role,
-        "leader": _named(api, consensus.leader_id) if consensus.leader_id else None,
+        "leader": _named(api, leader_id) if leader_id else None,
+        "last_leader": {**_named(api, last[0]), "term": last[1]} if last is not None else None,
         "term": consensus.term,
         "recovery": number_of(consensus.recovery_generation),
         "commit_index": consensus.commit_index,
@@ -67,8 +65,9 @@ async def get_status(api: Api, request: Request) -> Response:
         "problems": [
             *face.refusals(),
             *face.queue_problems(),
-            *_unheard(rows, unheard),
-            *_problems(rows, may, consensus, engine, engine_detail),
+            *(f"voter {name} and the leader do not reach each other (swarm node rtt): it counts as missing"
+              for name in quorum.cut_off),
+            *_problems(rows, quorum, consensus, engine, engine_detail),
         ],
         "counters": dict(sorted({**face.counters(), **api.counters}.items())),
     }
@@ -76,36 +75,32 @@ async def get_status(api: Api, request: Request) -> Response:
 
 
 def _named(api: Api, node_id: NodeId) -> Shape:
-    node = api.face.catalog.nodes.get(node_id)
-    return {"id": node_id, "name": node.name if node is not None else node_id}
+    return {"id": node_id, "name": name_of(api.face, node_id)}
 
 
 def _finite(seconds: float) -> float | None:
     return None if math.isinf(seconds) else round(seconds, 3)
 
 
-def _unheard(rows: list[Shape], unheard: set[str]) -> list[str]:
-    """Alive for gossip, and out of the leader's reach: the link between the two is broken."""
-    cut_off = [row["name"] for row in rows if row["status"] == "alive" and row["name"] in unheard]
-    return [f"voter {name} and the leader do not reach each other (swarm node rtt): it counts as missing" for name in cut_off]
-
-
 def _problems(
-    rows: list[Shape], may: Tolerance, consensus: ConsensusStatus, engine: str, engine_detail: str
+    rows: list[Shape], quorum: Quorum, consensus: ConsensusStatus, engine: str, engine_detail: str
 ) -> list[str]:
     """One line each, the gravest first."""
-    stopped_at, full = consensus.stopped_at, consensus.full
+    stopped_at, may = consensus.stopped_at, quorum.may
     found = [f"apply stopped: {stopped_at}; upgrade swarm on this node"] if stopped_at else []
     if not may.quorum:
-        found.append(f"no quorum: {may.missing}; containers run on, reads are stale, writes are refused")
+        stale = "" if may.idle else ", reads are stale"  # with a full disk there may be a leader all the same
+        found.append(f"no quorum: {may.missing}; containers run on{stale}, writes are refused")
     for row in rows:
         if row["status"] in ("suspect", "dead"):
             seen = f"; when that was found: {row['evidence']}" if row["evidence"] else ""
             found.append(f"node {row['name']} is {row['status']}{seen}")
         elif row["status"] == "alive" and row["engine"] == "full":
             vote = ", and as a voter it confirms no entries" if row["votes"] else ", and it is made a voter last"
-            known = vote if row["id"] in full else ""  # else it may be the engine's disk
+            known = vote if row["id"] in consensus.full or row["name"] in quorum.idle else ""  # else it may be the engine's disk
             found.append(f"the disk of node {row['name']} is full: it gets no new work{known}; free space there")
+        elif quorum.idle.get(row["name"]) == HANGS:
+            found.append(f"the disk of voter {row['name']} hangs: it confirms no entries; look at the disk there")
         elif row["status"] == "alive" and row["engine"] not in ("up", "unknown", NO_ENGINE):
             found.append(f"the engine of node {row['name']} is {row['engine']}")
     if engine != "up" and engine_detail:

@@ -100,6 +100,10 @@ class ConsensusStatus:
     """Voters whose answers do not reach the leader, as far as this node can know: a leader of all, another of itself."""
     full: tuple[NodeId, ...] = ()
     """Nodes whose disk is too full for log entries, as far as this node can know: a leader of all, another of itself."""
+    stalled: tuple[NodeId, ...] = ()
+    """Nodes that answer and whose disk has completed nothing for a while; known as `full` is."""
+    last_leader: tuple[NodeId, int] | None = None
+    """Who was last known to lead, and in which term."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,13 @@ def status(output: str, stale: bool, socket_path: str, address: str) -> None:
 
 def print_status(found: dict[str, Any]) -> None:
     """For people."""
-    leader = found["leader"]
+    leader, last = found["leader"], found.get("last_leader")
+    none = f"none in reach (last: {last['name']}, term {last['term']})" if last else "none in reach"
     print_fields(
         [
             ("cluster", found["cluster_id"]),
             ("asked", f"{found['node']['name']} ({found['role']}, swarm {found['version']})"),
-            ("leader", f"{leader['name']} (term {found['term']})" if leader else "none in reach"),
+            ("leader", f"{leader['name']} (term {found['term']})" if leader else none),
             ("recovery", found["recovery"] or ""),
             ("quorum", "yes" if found["quorum"] else "NO"),
             ("failures", found["tolerance"]),

@@ -138,6 +138,8 @@ class Client:
         self, method: str, path: str, query: dict[str, Any] | None, body: bytes | None, headers: dict[str, str]
     ) -> Answer:
         last: Exception | None = None
+        refused = ""
+        """Why it was refused after an attempt whose outcome is unknown: says nothing about that attempt."""
         for pause_s in (*PAUSES_S, None):
             try:
                 return self._once(method, _target(path, query), body, headers)
@@ -146,7 +148,7 @@ class Client:
             except (Unavailable, errors.Overloaded) as error:
                 if last is None:
                     raise  # nothing was carried out; after a broken attempt nobody can say so
-                last = error
+                refused = error.cause or error.message
             except ssl.SSLCertVerificationError as error:
                 raise Unauthorized(f"{self.where} did not prove that it belongs to the cluster", cause=str(error)) from None
             except _BROKEN as error:
@@ -157,7 +159,7 @@ class Client:
         if method == "GET":
             raise Unavailable(f"no answer from {self.where}", cause=str(last) or type(last).__name__)
         raise UnknownOutcome(
-            "the outcome is unknown", cause=str(last) or type(last).__name__,
+            "the outcome is unknown", cause=f"{_why(last)}; asked again, it was refused: {refused}" if refused else _why(last),
             hint=f"ask again with the same id, it is applied at most once: --request-id {headers['Request-Id']}",
         )  # fmt: skip
 
@@ -190,6 +192,12 @@ class Client:
         from swarm.schema.apitoken import parse_api_token
 
         return secure_connection(self.address, parse_api_token(self.token).fingerprint, timeout_s=timeout_s)
+
+
+def _why(error: Exception | None) -> str:
+    """Why nobody knows what became of an attempt."""
+    said = error.cause if isinstance(error, OperatorError) else ""
+    return said or str(error) or type(error).__name__
 
 
 def _target(path: str, query: dict[str, Any] | None) -> str:

@@ -150,9 +150,10 @@ class Election:
     # ---- being asked
 
     def on_pre_vote(self, source: NodeId, message: PreVote) -> None:
-        """Would this node vote for the asker? Says no only to one whose term is behind, so that it catches up."""
+        """Would this node vote for the asker? Says no only to one whose term is behind, so that it catches up. A disk that takes
+        nothing could not take the vote: a yes would send the asker into one new term after the other in vain."""
         state = self._state
-        if not state.knows_cluster or state.promise.holds(state.now):
+        if not state.knows_cluster or state.promise.holds(state.now) or state.is_disk_stalled:
             return
         if message.term <= state.term:
             state.send(source, PreVoteReply(*state.header(), False))

@@ -107,6 +107,8 @@ class Replica:
         self._due = clock.now()
         """When the loop should be awake again at the latest; beyond it by STALL_S the process stood still."""
         self.counters: Counter[str] = Counter()
+        self.last_leader: tuple[NodeId, int] | None = None
+        """Who was last known to lead, and in which term."""
         self._snapshots_out = SnapshotSender(peers, store, self._on_snapshot_sent)
         snapshots_in = SnapshotReceiver(
             store, wanted=self._core.wants_snapshot, arrived=self._on_snapshot, make_sure_of_room=self.disk.make_sure_of_room
@@ -340,6 +342,7 @@ class Replica:
                     nursery.start_soon(self._snapshots_out.send, effect.to, *snapshot)
             case RoleChanged():
                 self._forwarding.on_role()
+                self.last_leader = (effect.leader_id, effect.term) if effect.leader_id else self.last_leader
                 if effect.role is Role.LEADER:
                     self._core.set_learners(self._learners(), self._clock.now())
                 if self._on_role is not None:

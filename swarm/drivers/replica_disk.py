@@ -62,6 +62,7 @@ class ReplicaDisk:
         self._queued = trio.Event()
         self._was_full = False
         self._lacking: Lacking | None = None
+        self._completed_at = clock.now()
         self.on_news: Callable[[str], None] = lambda text: None
         """Told, in words, that the disk has become full, or has room again."""
 
@@ -70,6 +71,11 @@ class ReplicaDisk:
         """As it was at the last write."""
         room = self._store.room
         return replace(room, full=True, needs_bytes=self._lacking.needs_bytes) if self._lacking is not None else room
+
+    @property
+    def age_s(self) -> float:
+        """For how long the disk has completed nothing; it is given something every second."""
+        return max(0.0, self._clock.now() - self._completed_at)
 
     def make_sure_of_room(self, meta: SnapshotMeta) -> None:
         """Before the first byte of a snapshot is taken in. Raises `Unavailable` where it does not fit."""
@@ -120,6 +126,7 @@ class ReplicaDisk:
 
     def _tell(self, completed_at: float) -> None:
         """Tell the core when the disk last completed something, and whether it is full."""
+        self._completed_at = max(self._completed_at, completed_at)
         self._forget_what_is_lacking_no_more()
         room = self.room
         waits = self._lacking is not None and self._clock.now() - self._lacking.asked_at < OFFER_AGAIN_S

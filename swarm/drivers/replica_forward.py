@@ -214,7 +214,7 @@ class Forwarding:
         except PeerError as error:
             raise UnknownOutcome(
                 "the request may or may not have been carried out",
-                cause=f"the leader {leader_id} did not answer ({error})",
+                cause=f"the leader {leader_id} did not answer in time ({error}); it may have taken it",
                 hint="ask again with the same request id",
             ) from error
         return Proposed(reply.index, reply.term)

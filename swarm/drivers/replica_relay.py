@@ -93,7 +93,7 @@ class Relay:
             except PeerError as error:
                 raise UnknownOutcome(
                     "the request may or may not have been carried out",
-                    cause=f"{node_id}, which was to carry it to the leader, did not answer ({error})",
+                    cause=f"{node_id}, which was to carry it on, did not answer in time ({error}); it may have done so",
                     hint="ask again with the same request id",
                 ) from error
             return Applied(

@@ -19,7 +19,8 @@ _NOTHING = HostLoad(0, 0, 0, 0)
 
 
 class Sampler:
-    """Calls `publish` with each sample; `engine_state` and `containers` come from the runner, `health` from gossip."""
+    """Calls `publish` with each sample; `engine_state` and `containers` come from the runner, `health` from gossip, `disk_full`
+    from the replica."""
 
     def __init__(
         self,
@@ -31,13 +32,14 @@ class Sampler:
         engine_state: Callable[[], EngineState],
         containers: Callable[[], int],
         health: Callable[[], int] = lambda: 0,
+        disk_full: Callable[[], bool] = lambda: False,
         publish: Callable[[Sample], None],
         press: Callable[[float, int | None], None],
     ) -> None:
         """`press` is told once a second how late this task woke (s) and the host's CPU pressure (thousandths, or None)."""
         self._host, self._clock, self._publish, self._press = host, clock, publish, press
         self._node_id, self._generation = node_id, generation
-        self._engine_state, self._containers, self._health = engine_state, containers, health
+        self._engine_state, self._containers, self._health, self._disk_full = engine_state, containers, health, disk_full
         self._sequence = 0
         self._pressure: int | None = None
         self.loop_lag_s = 0.0
@@ -73,4 +75,5 @@ class Sampler:
             engine=self._engine_state(),
             loop_lag_ms=round(self.loop_lag_s * 1000),
             health=self._health(),
+            disk_full=self._disk_full(),
         )

@@ -45,6 +45,8 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     loop_lag_ms: int = 0
     health: int = 0
     """The node's own local-health score: 0 is well, larger means that it distrusts itself."""
+    disk_full: bool = False
+    """Its data folder's disk takes no log entries. `engine` is FULL then too, and also where only the engine's disk is."""
 
 
 class StatusChange(msgspec.Struct, frozen=True):
@@ -82,3 +84,8 @@ class MemberView(msgspec.Struct, frozen=True):
     """A planned pause was announced: nothing is replaced before this time (this host's CLOCK_BOOTTIME)."""
     rtt_s: float = 0.0
     sample: Sample | None = None
+
+
+def can_store(member: MemberView) -> bool:
+    """Whether this member, as far as gossip knows, answers and has room for log entries."""
+    return member.status is MemberStatus.ALIVE and (member.sample is None or not member.sample.disk_full)

@@ -75,7 +75,7 @@ from swarm.membership import MemberChanged, MemberIdentity, Membership
 from swarm.model.command import Admit
 from swarm.model.entry import Voter
 from swarm.model.ids import NodeId, RequestId, random_id
-from swarm.model.liveness import MemberStatus
+from swarm.model.liveness import MemberStatus, can_store
 from swarm.model.node import Node
 from swarm.node.backups import Backups
 from swarm.node.face import Face, node_state
@@ -144,7 +144,8 @@ class Daemon:
         self.sampler = Sampler(
             site.host, self.clock, node_id=folder.node_id, generation=folder.generation,
             engine_state=lambda: node_state(self.runner, self.replica)[0], containers=lambda: self.runner.containers,
-            health=lambda: self.gossip.health_score, publish=self.gossip.observe_sample, press=self.gossip.observe_pressure,
+            health=lambda: self.gossip.health_score, disk_full=lambda: self.replica.disk.room.full,
+            publish=self.gossip.observe_sample, press=self.gossip.observe_pressure,
         )  # fmt: skip
         self.log_source = LogSource(site.engine, self.clock)
         self.queue = SubmitQueue(self.replica, self.catalog, QueueFolder(folder.path), self.clock, cluster_id=cluster.cluster_id)
@@ -254,10 +255,10 @@ class Daemon:
         )
 
     def quorum_in_sight(self) -> bool:
-        """Whether a majority of the voters is alive in gossip's eyes."""
+        """Whether a majority of the voters is alive in gossip's eyes, with disks that could store what it is given."""
         members = self.gossip.members()
         voters = [members.get(NodeId(voter.node_id)) for voter in self.replica.configuration.voters]
-        return 2 * sum(voter is not None and voter.status is MemberStatus.ALIVE for voter in voters) > len(voters)
+        return 2 * sum(voter is not None and can_store(voter) for voter in voters) > len(voters)
 
     def is_dead(self, node_id: NodeId) -> bool:
         """In gossip's eyes."""

@@ -17,6 +17,7 @@ import trio
 from swarm import scheduler
 from swarm.adapters.kept_snapshots import Kept
 from swarm.api.face import ConsensusStatus, Explanation, LogChunk
+from swarm.api.quorum import UNHEARD_S, with_what_is_missing
 from swarm.catalog import Catalog
 from swarm.consensus.effects import Role
 from swarm.consensus.recovery import Survey
@@ -28,11 +29,11 @@ from swarm.drivers.replica_disk import full_text
 from swarm.drivers.round_trips import RoundTripRow, RoundTrips
 from swarm.drivers.runner import RunnerDriver
 from swarm.drivers.submit_queue import SubmitQueue
-from swarm.errors import DiskFull, PeerError, Unavailable
+from swarm.errors import PeerError, Unavailable
 from swarm.model.archived import Question
 from swarm.model.command import RotateSecret
 from swarm.model.ids import NodeId, RequestId, TaskId
-from swarm.model.liveness import EngineState, MemberStatus, MemberView, StatusChange
+from swarm.model.liveness import EngineState, MemberView, StatusChange
 from swarm.model.outcome import Applied, EventPage
 from swarm.model.queued import QueuedSubmit
 from swarm.model.task import TaskSpec
@@ -42,11 +43,7 @@ from swarm.node.keys import Keys
 from swarm.node.registry import RegistryCredentials
 from swarm.node.witness import NoRunner
 from swarm.ports import Clock
-from swarm.schema.tolerance import tolerance
 from swarm.wire.kept import KeptHeader
-
-UNHEARD_S = 3.0
-"""Without an answer to the leader for so long a voter does not count for what may fail: thirty heartbeats."""
 
 
 def node_state(runner: RunnerDriver | NoRunner, replica: Replica) -> tuple[EngineState, str]:
@@ -151,12 +148,18 @@ class Face:
             stopped_at=replica.halted,
             unheard=replica.unheard_voters(UNHEARD_S),
             full=self._full_nodes(),
+            stalled=self._stalled_nodes(),
+            last_leader=replica.last_leader,
             recovery_generation=self._recovery.generation,
         )
 
     def _full_nodes(self) -> tuple[NodeId, ...]:
         full = [node_id for node_id, view in self._replica.followers().items() if view.disk_full]
         return (*full, self._replica.node_id) if self._replica.disk.room.full else tuple(full)
+
+    def _stalled_nodes(self) -> tuple[NodeId, ...]:
+        stalled = [node_id for node_id, view in self._replica.followers().items() if view.disk_age_s > UNHEARD_S]
+        return (*stalled, self._replica.node_id) if self._replica.disk.age_s > UNHEARD_S else tuple(stalled)
 
     def counters(self) -> Mapping[str, int]:
         return Counter(self._counters())
@@ -173,30 +176,8 @@ class Face:
     async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float) -> Applied:
         try:
             return await self._replica.submit(command, request_id=request_id, timeout_s=timeout_s)
-        except DiskFull:
-            raise
         except Unavailable as error:
-            raise self._with_what_is_missing(error) from None
-
-    def _with_what_is_missing(self, error: Unavailable) -> Unavailable:
-        """The same, naming the voters that do not answer, when they are why."""
-        refusals = self._refusals()
-        if refusals:
-            return Unavailable("the request was not carried out", cause=refusals[0], hint="see swarm status")
-        voters = {voter.node_id for voter in self._replica.configuration.voters}
-        members = self._gossip.members()
-        nodes = [
-            (node.name, node.id in voters, node.id in members and members[node.id].status is MemberStatus.ALIVE)
-            for node in sorted(self._catalog.nodes.values(), key=lambda node: node.name)
-        ]
-        may = tolerance(nodes)
-        if may.quorum or not nodes:
-            return error
-        return Unavailable(
-            "the request was not carried out: there is no quorum",
-            cause=may.missing,
-            hint="bring one of the missing voters back; containers run on, and reads are answered from what was known last",
-        )
+            raise with_what_is_missing(self, error) from None
 
     def queued(self) -> Sequence[QueuedSubmit]:
         return self._queue.records

@@ -247,7 +247,7 @@ async def test_status_events_logs_and_tokens_are_printed(tmp_path: Path) -> None
         swarm.face.chunks = [LogChunk("stdout", b"to out\n"), LogChunk("stderr", b"to err\n")]
         logs = await swarm("task", "logs", "talk")
         assert (logs.code, logs.out, logs.err) == (0, "to out\n", "to err\n")
-        assert "two more may fail at once: any of n2 and n3; not n1, the only voter" in await swarm.ok("status")
+        assert "two more may fail at once: n2 and n3 together; not n1, the only voter" in await swarm.ok("status")
         assert json.loads(await swarm.ok("status", "-o", "json"))["cluster_id"] == "c1"
         assert "talk" in await swarm.ok("events")
         assert all(event["index"] for event in json.loads(await swarm.ok("events", "-o", "json")))

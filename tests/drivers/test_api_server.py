@@ -172,7 +172,7 @@ async def test_a_node_removed_while_it_runs_tasks_stops_them_before_it_hears_not
 async def test_status_says_who_may_fail(path: Path) -> None:
     async with served(path) as (_, _, client):
         status = (await asked(client.get, "/v1/status")).content
-        assert status["tolerance"] == "two more may fail at once: any of n2 and n3; not n1, the only voter"
+        assert status["tolerance"] == "two more may fail at once: n2 and n3 together; not n1, the only voter"
         assert status["counters"]["packets_dropped"] == 3
 
 
@@ -180,7 +180,9 @@ async def test_status_says_what_a_full_disk_costs_a_node_and_its_vote(path: Path
     async with served(path) as (face, _, client):
         face.engines = dict.fromkeys(map(NodeId, ("id-n1", "id-n2", "id-n3")), EngineState.FULL)
         face.full = (NodeId("id-n1"), NodeId("id-n2"))
-        assert (await asked(client.get, "/v1/status")).content["problems"][:3] == [
+        assert (await asked(client.get, "/v1/status")).content["problems"][:4] == [
+            "no quorum: 0 of 1 voters can store entries, 1 are needed: the disk of n1 is full; "
+            "containers run on, writes are refused",
             "the disk of node n1 is full: it gets no new work, and as a voter it confirms no entries; free space there",
             "the disk of node n2 is full: it gets no new work, and it is made a voter last; free space there",
             "the disk of node n3 is full: it gets no new work; free space there",

@@ -541,6 +541,26 @@ async def test_a_follower_without_any_room_acknowledges_nothing_and_catches_up_w
         assert world.stores[full].durable.entries[-1].index == leader.last_index
 
 
+async def test_no_term_after_the_other_is_entered_for_votes_that_a_full_disk_cannot_take(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The last voter but one is lost, and the disk of the other one takes not even a vote: nothing can be decided until it has
+    room, and then it is at once."""
+    async with three_nodes() as world:
+        leader = await world.leader()
+        full, survivor = (name for name in NAMES[:3] if name != leader.node_id)
+        have_room(world, full, full=True, out_of_room=True)
+        await trio.sleep(5)
+        term = leader.term
+        world.crash(leader.node_id)
+        await trio.sleep(60)
+        assert world.replicas[survivor].term - term <= 1
+        assert not any(replica.may_act for replica in world.replicas.values())
+        have_room(world, full, full=False)
+        await trio.sleep(5)
+        await world.replicas[survivor].submit(command("x"), request_id=RequestId("r"), timeout_s=5)
+
+
 async def test_a_leader_with_a_full_disk_hands_over_and_submits_go_on_through_any_node(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import trio
@@ -50,6 +51,9 @@ class MemoryFace:
         self.age_s = 0.0
         self.full: tuple[NodeId, ...] = ()
         """Whose own disks are full, as their leader knows."""
+        self.status: dict[str, Any] = {}
+        """What `consensus` says otherwise than a lone voter in the lead."""
+        self.full_by_gossip = set[NodeId]()
         self.engines: dict[NodeId, EngineState] = {}
         """What is said of them: UP of this node's and UNKNOWN of others' where nothing is."""
         self.stopped: list[str] = []
@@ -69,7 +73,8 @@ class MemoryFace:
             node.id: MemberView(
                 node.id, node.name, node.address, self.statuses[node.id], 1, 0, 0.0, 1.0,
                 evidence=self.evidence.get(node.id, ""), rtt_s=0.0004,
-                sample=Sample(node.id, 1, 1, health=2, engine=self.engines.get(node.id, EngineState.UNKNOWN)),
+                sample=Sample(node.id, 1, 1, health=2, engine=self.engines.get(node.id, EngineState.UNKNOWN),
+                              disk_full=node.id in self.full_by_gossip),
             )
             for node in self.catalog.nodes.values()
             if node.id in self.statuses
@@ -110,9 +115,10 @@ class MemoryFace:
     def consensus(self) -> ConsensusStatus:
         index = self.catalog.applied_index
         leader = None if self.down else self.node_id
-        return ConsensusStatus(
+        status = ConsensusStatus(
             "leader", 1, leader, index, index, index, (NodeId("id-n1"),), not self.down, self.age_s, full=self.full
         )
+        return replace(status, **self.status)
 
     def counters(self) -> Mapping[str, int]:
         return {"packets_dropped": 3}

@@ -36,10 +36,15 @@ def hang_up(connection: socket.socket) -> None:
     read_request(connection)
 
 
-def refuse(connection: socket.socket) -> None:
+def refuse(connection: socket.socket, status: str = "503 Service Unavailable", content: bytes = REFUSAL) -> None:
     read_request(connection)
-    head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: {len(REFUSAL)}\r\nConnection: close\r\n\r\n"
-    connection.sendall(head.encode() + REFUSAL)
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+    connection.sendall(head.encode() + content)
+
+
+def cannot_say(connection: socket.socket) -> None:
+    content = {"error": "may or may not", "cause": "the leader h1 did not answer", "hint": "", "code": "unknown_outcome"}
+    refuse(connection, "504 Gateway Timeout", json.dumps(content).encode())
 
 
 NODES_OWN = {"start_refused", "identity_taken", "bug"}
@@ -86,6 +91,13 @@ def test_after_a_broken_attempt_no_refusal_makes_the_outcome_certain(tmp_path: P
     with node(tmp_path / "s", hang_up, second) as client, pytest.raises(UnknownOutcome) as caught:
         client.write("POST", "/v1/tasks", {"task": {}}, request_id="r1")
     assert "--request-id r1" in caught.value.hint
+
+
+def test_an_unknown_outcome_is_explained_by_the_attempt_that_left_it_unknown(tmp_path: Path) -> None:
+    """And not by the refusal of a later one, which contradicts it."""
+    with node(tmp_path / "s", cannot_say, refuse, refuse) as client, pytest.raises(UnknownOutcome) as caught:
+        client.write("POST", "/v1/tasks", {"task": {}})
+    assert caught.value.cause == "the leader h1 did not answer; asked again, it was refused: no leader"
 
 
 def test_a_node_that_is_not_there_carried_nothing_out(tmp_path: Path) -> None:
