@@ -13,7 +13,7 @@ from swarm.adapters.archive import ArchiveFolder
 from swarm.adapters.past import Past, reply
 from swarm.adapters.past_process import unpacked
 from swarm.catalog import Catalog
-from swarm.model.archived import Archived, Base, Question
+from swarm.model.archived import Archived, Base, Question, archived
 from swarm.model.command import Found
 from swarm.model.entry import Entry, Voter
 from swarm.model.ids import ClusterId
@@ -22,12 +22,6 @@ from tests.catalog_kit import Log, make_node
 
 CLUSTER = "c1"
 DAY_S = 86_400.0
-
-
-def archived(log: Log, applied: Applied) -> Archived:
-    """The record of the entry that gave this result."""
-    refused = applied.outcome.message if applied.outcome is not None else ""
-    return Archived(log.entries[applied.index - 1], applied.events, refused)
 
 
 class KeptLog:
@@ -49,7 +43,7 @@ class KeptLog:
 
     def apply(self, command: Any, request_id: str = "") -> Applied:
         applied = self.log.apply(command, request_id)
-        self.records.append(archived(self.log, applied))
+        self.records.append(archived(self.log.entries[applied.index - 1], applied))
         self.digests[applied.index] = self.log.catalog.digest()
         return applied
 
@@ -76,8 +70,7 @@ def answer_from(entries: Sequence[Entry], question: Question) -> bytes:
     """What a daemon whose log this is would answer. Raises `OperatorError`."""
     catalog, records = Catalog(), []
     for entry in entries:
-        applied = catalog.apply(entry)
-        records.append(Archived(entry, applied.events, applied.outcome.message if applied.outcome is not None else ""))
+        records.append(archived(entry, catalog.apply(entry)))
     with TemporaryDirectory() as folder:
         ArchiveFolder(Path(folder), CLUSTER, bytes_max=1 << 28, age_max_s=30 * DAY_S).write(records)
         return unpacked(reply(Path(folder), CLUSTER, msgspec.json.encode(question)))

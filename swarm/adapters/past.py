@@ -16,7 +16,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,27 @@ class Past:
                 count += len(found)
                 rows.append(found)
         flat = [row for found in reversed(rows) for row in found]
+        self._name_removed(flat, question.removed)
         return {"rows": flat, "more": more, "blocks_damaged": damaged, "kept": self.kept()}
+
+    def _name_removed(self, rows: list[dict[str, Any]], removed: Mapping[str, int]) -> None:
+        """Where a node that is gone is said to have brought something: its name, as `by_node`, where its removal is kept."""
+        names: dict[str, str] = {}
+        for row in rows:
+            node_id = row["by_node_id"]
+            if node_id in removed:
+                if node_id not in names:
+                    names[node_id] = self._name_at(removed[node_id], node_id)
+                row["by_node"] = names[node_id] or None
+
+    def _name_at(self, index: int, node_id: str) -> str:
+        """As the entry that removed this node names it; empty where that is not kept."""
+        with contextlib.suppress(BadMessage, OSError):
+            blocks = [block for block in self._blocks if block.first <= index <= block.last]
+            records = [record for block in blocks for record in files.read_block(block) if record.entry.index == index]
+            events = [event for record in records for event in record.events]
+            return next((str(each.fields["name"]) for each in events if "name" in each.fields and node_id in each.subjects), "")
+        return ""
 
     def _is_before(self, index: int, time_utc: float, since: Moment) -> bool:
         return (since.index is not None and index <= since.index) or (since.utc is not None and time_utc < since.utc)
@@ -287,13 +307,13 @@ def tables_of(catalog: Catalog) -> Tables:
 
 
 def rows_of(record: Archived, about: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each event of an entry, or one for its refusal."""
+    """One row for each event of an entry, and one for what was refused of it."""
     events: list[Event | None] = []
     events += [each for each in record.events if is_about(about, each.subjects, str(each.fields.get("name", "")))]
-    if not events and (about or not record.refused):
-        return []
-    by, by_node = who(record)
-    return [history_row(record, each, by=by, by_node=by_node) for each in events or [None]]
+    if record.refused and not about:
+        events.append(None)
+    by, by_node = who(record) if events else ("", "")
+    return [history_row(record, each, by=by, by_node=by_node) for each in events]
 
 
 def is_about(about: Sequence[str], subjects: Sequence[str], name: str) -> bool:

@@ -44,6 +44,10 @@ class CatalogRead(Protocol):
     @property
     def nodes(self) -> Mapping[NodeId, Node]: ...
     @property
+    def removed_nodes(self) -> Mapping[NodeId, int]:
+        """And the index of the removal of each."""
+
+    @property
     def tasks(self) -> Mapping[TaskId, Task]: ...
     @property
     def names(self) -> Mapping[str, TaskId]:

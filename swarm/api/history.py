@@ -38,6 +38,7 @@ async def get_history(api: Api, request: Request) -> Response:
         since=_moment(query.get("since", "")),
         before=int(read_number(query.get("before", "0"), field="before", low=0, high=1e15)),
         limit=_limit(query.get("limit", "100"), ROWS_MAX),
+        removed={str(node_id): index for node_id, index in api.face.catalog.removed_nodes.items()},
     )
     found: dict[str, Any] = msgspec.json.decode(await api.face.past(question))
     if unknown is not None and not found["rows"]:
@@ -45,7 +46,7 @@ async def get_history(api: Api, request: Request) -> Response:
     nodes = api.face.catalog.nodes
     for row in found["rows"]:
         node = nodes.get(NodeId(row["by_node_id"] or ""))
-        row["by_node"] = node.name if node is not None else row["by_node_id"]
+        row["by_node"] = node.name if node is not None else row.get("by_node") or row["by_node_id"]
     return json_answer(found, headers=headers)
 
 

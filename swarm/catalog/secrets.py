@@ -115,7 +115,7 @@ def apply_advance(state: State, command: AdvanceSecret, turn: Turn) -> Result:
     if not command.retire:
         if secrets.sending < number:
             state.secrets = replace(secrets, sending=number)
-            turn.tell("secret.sending", f"secret {number} is sent with", number=number)
+            turn.tell("secret.sending", f"members now send with secret {number}", number=number)
         return ""
     if secrets.sending != number:
         return conflict(f"cannot retire what is older than secret {number}", "it is not sent with yet")

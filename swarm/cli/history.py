@@ -51,7 +51,10 @@ def day_note(text: str, *, now_utc: float) -> str:
 @click.argument("task", default="")
 @click.option("--since", default="", metavar="MOMENT", help="Only from this time on (10:30, 2h, a date), or after this index.")
 @click.option("--before", type=int, default=0, metavar="INDEX", help="Only what came before this index: the page before.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="The newest so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=100, show_default=True,
+    help="The newest so many, or fewer: the rows of one entry stay together.",
+)  # fmt: skip
 @printing
 @connected
 def history(task: str, since: str, before: int, limit: int, output: str, socket_path: str, address: str) -> None:

@@ -19,7 +19,7 @@ import trio
 
 from swarm.drivers.replica_apply import Changes
 from swarm.errors import Unavailable
-from swarm.model.archived import Archived, Base, Question
+from swarm.model.archived import Archived, Base, Question, archived
 from swarm.model.entry import SnapshotMeta
 from swarm.ports import SnapshotData
 
@@ -87,8 +87,7 @@ class Archiving:
             if len(self._waiting) >= QUEUE_MAX or self._waiting_bytes >= QUEUE_BYTES_MAX:
                 self.counters["history_entries_dropped"] += 1
                 continue
-            refused = applied.outcome.message if applied.outcome is not None and not applied.repeated else ""
-            self._waiting.append(Archived(entry, applied.events, refused))
+            self._waiting.append(archived(entry, applied))
             self._waiting_bytes += len(entry.payload)
         self._some.set()
         if len(self._waiting) >= GATHERED_MAX:

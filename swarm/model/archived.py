@@ -5,15 +5,33 @@ from __future__ import annotations
 import msgspec
 
 from swarm.model.entry import Entry
-from swarm.model.outcome import Event
+from swarm.model.outcome import Applied, Event, Rejected
 
 
 class Archived(msgspec.Struct, frozen=True, array_like=True):
-    """One applied entry with what came of it: the events it made, or why it was refused."""
+    """One applied entry with what came of it: the events it made, and why it, or a part of it, was refused."""
 
     entry: Entry
     events: tuple[Event, ...] = ()
     refused: str = ""
+
+
+def archived(entry: Entry, applied: Applied) -> Archived:
+    """What is kept of an entry. A repetition was refused, if at all, the first time."""
+    return Archived(entry, applied.events, "" if applied.repeated else _why(applied))
+
+
+def _why(applied: Applied) -> str:
+    if applied.outcome is not None:
+        return _reason(applied.outcome)
+    if not applied.refused:
+        return ""
+    first, more = _reason(applied.refused[0][1]), len(applied.refused) - 1
+    return f"{first}, and {more} more of this request" if more else first
+
+
+def _reason(rejected: Rejected) -> str:
+    return f"{rejected.message}: {rejected.cause}" if rejected.cause else rejected.message
 
 
 class Base(msgspec.Struct, frozen=True, array_like=True):
@@ -48,3 +66,5 @@ class Question(msgspec.Struct, frozen=True):
     """Only entries below this index; 0 for all."""
     limit: int = 100
     """Rows at most (of a state or a difference: of each kind)."""
+    removed: dict[str, int] = {}
+    """Ids of nodes that are gone, and the index at which each was removed: there its name can be found."""

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 
 from swarm.cli.history import day_note
-from swarm.model.command import RemoveTask, StopTask
-from swarm.model.ids import TaskId
+from swarm.model.command import Admit, RemoveNode, RemoveTask, StopTask
+from swarm.model.ids import NodeId, TaskId
 from swarm.model.node import VerdictKind
 from swarm.model.resources import Resources
+from tests.catalog_kit import make_node
 from tests.drivers.test_api_commands import shell
 from tests.fakes.node_face import MemoryFace
 
@@ -132,3 +133,12 @@ async def test_a_dead_nodes_tasks_are_counted_where_they_were_replaced(tmp_path:
         assert "tasks" not in await swarm.ok("diff", str(before), str(dead)), "it may be running there"
         said = await swarm.ok("diff", str(dead), "now")
         assert "~ node n2: tasks 1 -> 0" in said and "~ node n3: tasks 0 -> 1" in said
+
+
+async def test_who_brought_something_is_named_also_when_that_node_is_gone(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm:
+        log = swarm.face.log
+        log.must(Admit(make_node("n4")))
+        log.must(RemoveNode(NodeId("id-n4")))
+        admitted = (await swarm.ok("history")).splitlines()[-2]
+        assert "node.admitted" in admitted and admitted.split()[4] == "n4" and "id-n4" not in admitted

@@ -14,14 +14,24 @@ from swarm.adapters.past import Past
 from swarm.cli.up import checked_history_size
 from swarm.consensus.recovery import begin_generation
 from swarm.errors import NotFound, UsageError
-from swarm.model.archived import Archived, Base, Moment, Question
-from swarm.model.command import CreateApiToken, RemoveTask, RotateSecret, SetReason, StopTask, Submit
+from swarm.model.archived import Archived, Base, Moment, Question, archived
+from swarm.model.command import (
+    Admit,
+    CreateApiToken,
+    RemoveNode,
+    RemoveTask,
+    RotateSecret,
+    SetReason,
+    StopTask,
+    Submit,
+    SubmitMany,
+)
 from swarm.model.entry import Configuration, HardState, Voter
 from swarm.model.ids import NodeId, TaskId
 from swarm.model.secret import Authority, SealedSecret
 from swarm.ports import Stored
-from tests.archive_kit import CLUSTER, DAY_S, KeptLog, archived
-from tests.catalog_kit import Log, make_spec
+from tests.archive_kit import CLUSTER, DAY_S, KeptLog
+from tests.catalog_kit import Log, make_node, make_spec
 
 
 def submit(kept: KeptLog, name: str, request_id: str = "") -> None:
@@ -274,11 +284,11 @@ def test_a_recovery_is_in_the_history_with_its_node_and_a_later_change_of_voters
     batch = begin_generation(stored, me=voter, generation=7 << 40, time_utc=log.time_utc + 5)
     assert batch is not None
     log.time_utc += 5
-    kept.records.append(archived(log, log.apply_entry(batch.entries[0])))
+    kept.records.append(archived(batch.entries[0], log.apply_entry(batch.entries[0])))
     alone, both = (voter,), (voter, Voter("id-n3", 1))
     for command in (Configuration(both, alone), Configuration(both), Configuration(alone, both), Configuration(alone)):
         entry = replace(log.entry(command), recovery_generation=7 << 40)
-        kept.records.append(archived(log, log.apply_entry(entry)))
+        kept.records.append(archived(entry, log.apply_entry(entry)))
     kept.write()
     found = [row for row in rows(kept.past()) if row["kind"] == "cluster.recovered"]
     assert [(row["index"], row["time_utc"], row["by"], row["by_node_id"]) for row in found] == [
@@ -295,7 +305,33 @@ def test_a_refused_request_is_in_the_history_of_everything(tmp_path: Path) -> No
     kept.write()
     last = rows(kept.past())[-1]
     assert (last["refused"], last["kind"], last["request_id"]) == (True, "task.submit", "another-request")
-    assert "refused: cannot submit" in str(last["text"])
+    assert "refused: cannot submit task 'n0': a task of id task-n0 exists" in str(last["text"])
+
+
+def test_what_was_refused_of_a_batch_is_in_the_history_beside_what_was_not(tmp_path: Path) -> None:
+    kept = filled(tmp_path, 1)
+    batch = tuple(Submit(TaskId(f"task-b{number}"), make_spec(name)) for number, name in enumerate(("n0", "fresh", "n0")))
+    kept.apply(SubmitMany(batch), "request-many")
+    kept.apply(SubmitMany(batch), "request-many")
+    kept.write()
+    found = [row for row in rows(kept.past()) if row["request_id"] == "request-many"]
+    assert [row["refused"] for row in found] == [False, True], "and a repetition tells nothing anew"
+    reason = str(found[1]["text"])
+    assert "task 'n0': a task named 'n0' has not ended" in reason and reason.endswith("and 1 more of this request")
+    assert [row["refused"] for row in rows(kept.past(), about=("fresh",))] == [False]
+
+
+def test_a_node_that_is_gone_is_named_where_it_brought_something_as_long_as_its_removal_is_kept(tmp_path: Path) -> None:
+    kept = KeptLog(tmp_path)
+    node = NodeId("id-n4")
+    kept.apply(Admit(make_node("n4")))
+    kept.apply(RemoveNode(node))
+    removed = {**kept.log.catalog.removed_nodes, NodeId("id-other"): 99}
+    kept.write()
+    by = {row["by_node_id"]: row.get("by_node") for row in rows(kept.past(), removed=removed) if row["by"] == "node"}
+    assert by == {node: "n4"}
+    by = {row["by_node_id"]: row.get("by_node") for row in rows(kept.past(), removed={node: 99}) if row["by"] == "node"}
+    assert by == {node: None}
 
 
 def test_nothing_sealed_is_in_any_answer(tmp_path: Path) -> None:
