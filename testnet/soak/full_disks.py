@@ -18,15 +18,13 @@ from dataclasses import dataclass
 
 from testnet import small_disk
 from testnet.cluster import Testnet
-from testnet.host import tail
+from testnet.host import accepts, tail
 from testnet.layout import TestnetError
 from testnet.state import DAEMON
 
 DISK_MIB = 320
 """The ballast of 64 MiB is made where 128 MiB are free; the rest is for the log, its snapshots, and the past that is kept."""
 START_EVERY_S = 1.0
-LASTS_S = 5.0
-"""A daemon that was up for so long had started."""
 
 
 @dataclass(slots=True)
@@ -36,7 +34,8 @@ class FullDisk:
     takes_reserve: bool
     kill_at: float
     """Infinite: the daemon is let live."""
-    was_killed: bool = False
+    is_up: bool
+    """The daemon answers, or did so last: from then on it may be killed, and must not end."""
     gave_back: bool = False
     started_at: float = 0.0
 
@@ -51,7 +50,7 @@ class FullDisks:
         self._full: dict[int, FullDisk] = {}
 
     def fill(self, number: int, *, takes_reserve: bool, kill_at: float) -> None:
-        self._full[number] = FullDisk(takes_reserve, kill_at)
+        self._full[number] = FullDisk(takes_reserve, kill_at, is_up=accepts(self._net.daemon_socket(number)))
         left = small_disk.fill(self._net.data_folder(number))
         self.counts["filled to the last byte" if left == 0 else "not quite filled"] += 1
 
@@ -60,7 +59,7 @@ class FullDisks:
         self.follow(number)
         full = self._full.pop(number)
         small_disk.free(self._net.data_folder(number))
-        if time.monotonic() - full.started_at < LASTS_S:
+        if not full.is_up:
             with suppress(TestnetError):
                 self._net.crash_daemon(number)
         self._net.restart_daemon(number, wait=False)
@@ -78,23 +77,25 @@ class FullDisks:
         if full.takes_reserve:
             small_disk.fill(folder)
         process = self._net.process(number, DAEMON)
-        if process is not None and process.alive():
-            if now >= full.kill_at:
-                full.kill_at, full.was_killed = float("inf"), True
-                self.counts["daemon killed on it"] += 1
-                self._net.crash_daemon(number)
-        elif now - full.started_at >= START_EVERY_S:
-            self._start(number, full, now)
+        if process is None or not process.alive():
+            self._look_after(number, full, now)
+        elif not full.is_up:
+            full.is_up = accepts(self._net.daemon_socket(number))
+        elif now >= full.kill_at:
+            full.kill_at, full.is_up = float("inf"), False
+            self.counts["daemon killed on it"] += 1
+            self._net.crash_daemon(number)
 
-    def _start(self, number: int, full: FullDisk, now: float) -> None:
-        said = tail(self._net.host(number).daemon_log, 300).splitlines()[-1]
-        if not full.was_killed:
+    def _look_after(self, number: int, full: FullDisk, now: float) -> None:
+        """It does not run: start it, unless it was tried just now."""
+        if full.is_up:
+            said = tail(self._net.host(number).daemon_log, 300).splitlines()[-1]
             self.ended.append(f"h{number}, on its full disk: {said}")
-        elif full.started_at:
+            full.is_up = False
+        if now - full.started_at < START_EVERY_S:
+            return
+        if full.started_at:
             self.counts["starts refused on it"] += 1
-            if now - full.started_at >= LASTS_S:
-                self.ended.append(f"h{number}, {now - full.started_at:.1f} s after it started on its full disk: {said}")
         full.started_at = now
-        full.was_killed = True
         with suppress(TestnetError):
             self._net.restart_daemon(number, wait=False)
