@@ -23,39 +23,66 @@ from swarm.cli.asking import (
     stale_query,
     warn_if_stale,
 )
-from swarm.errors import BadMessage, Conflict, OperatorError, Unavailable
+from swarm.errors import BadMessage, Conflict, NotFound, OperatorError, Unavailable, UsageError
 from swarm.schema.node_config import DATA_DEFAULT
 
-INSIDE = "every task with its environment variables is in the file: keep it as you keep those; keys, secrets and tokens are not"
+INSIDE = "it holds every task with its environment variables: keep it as you keep those. No keys, secrets or tokens are in it"
+STDOUT = "-"
 
 
 @click.command()
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @reading
 @connected
 def save(file: str, force: bool, stale: bool, socket_path: str, address: str) -> None:
-    """Save the cluster's catalog, as the asked node has it, into FILE (mode 0600)."""
-    from swarm.adapters.kept_snapshots import write_whole
+    """Save the cluster's catalog, as the asked node has it, into FILE (mode 0600); `-` is standard output."""
     from swarm.wire.kept import parse_untrusted
 
-    if os.path.exists(file) and not force:
-        raise Conflict(f"{file} is there already", hint="choose another name, or --force")
+    check_place(file, force=force)
     with client(socket_path, address) as node:
         answer = node.get("/v1/backup", stale_query(stale))
     try:
         header, _ = parse_untrusted(answer.content)
     except BadMessage as problem:
         raise Unavailable(f"the backup did not arrive whole: {problem}", hint="try again, or ask another node") from None
-    try:
-        write_whole(Path(file), answer.content)
-    except OSError as error:
-        raise OperatorError(f"cannot write {file}", cause=error.strerror or str(error)) from None
+    write_backup(file, answer.content)
     warn_if_stale(answer, stale)
     age_s = max(0.0, time.time() - header.meta.time_utc)
-    print(f"{file}: cluster {header.cluster_id} at entry {header.meta.index}, written {age_s:.0f} s ago, from {header.node_name}")
-    print(f"{header.nodes} nodes, {header.tasks} tasks, {shown_size(len(answer.content))}")
+    told = sys.stderr if file == STDOUT else sys.stdout
+    print(f"{file}: cluster {header.cluster_id}, as {header.node_name} has it", file=told)
+    print(f"up to entry {header.meta.index}, the newest there, which is {age_s:.0f} s old", file=told)
+    print(f"{header.nodes} nodes, {header.tasks} tasks, {shown_size(len(answer.content))}", file=told)
     print(f"note: {INSIDE}", file=sys.stderr)
+
+
+def check_place(file: str, *, force: bool) -> None:
+    """Raise an `OperatorError` for a place that a backup cannot go to, before anybody is asked for one."""
+    if file == STDOUT:
+        if sys.stdout.isatty():
+            raise UsageError("a backup is not for a terminal", hint="name a file, or put the output into one: > FILE")
+    elif os.path.exists(file) and not force:
+        raise Conflict(f"{file} is there already", hint="choose another name, or --force")
+    elif not os.path.isdir(folder := os.path.dirname(os.path.abspath(file))):
+        raise NotFound(f"cannot write {file}", cause=f"there is no folder {folder}", hint="make it, or choose another place")
+
+
+def write_backup(file: str, content: bytes) -> None:
+    """Raises `OperatorError`, with nothing left in a file's place."""
+    from swarm.adapters.kept_snapshots import write_whole
+
+    try:
+        if file == STDOUT:
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
+        else:
+            write_whole(Path(file), content)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OperatorError(
+            f"cannot write {file}", cause=error.strerror or str(error), hint="choose another place"
+        ) from None
 
 
 @click.command()
@@ -77,8 +104,9 @@ def inspect(file: str, output: str) -> None:
         print_json(found)
         return
     print_fields([
-        ("cluster", found["cluster_id"]), ("recovery", found["recovery"] or ""), ("entry", found["index"]),
-        ("of", shown_time(found["time_utc"])), ("taken", f"{shown_time(found['taken_utc'])} by {found['node']}"),
+        ("cluster", found["cluster_id"]), ("recovery", found["recovery"] or ""),
+        ("saved", f"{shown_time(found['taken_utc'])} on {found['node']}"),
+        ("newest entry", f"{found['index']}, of {shown_time(found['time_utc'])}"),
         ("swarm", found["version"]), ("kind", found["kind"]), ("size", shown_size(found["bytes"])),
         ("nodes", contents.nodes and ", ".join(contents.nodes)),
         ("tasks", f"{len(contents.tasks)}, {contents.tasks_to_run} of them to run; {contents.tasks_ended} have ended"),

@@ -23,7 +23,7 @@ from swarm.errors import OperatorError
 from swarm.model.entry import Configuration, SnapshotMeta
 from swarm.model.task import Mount, MountKind
 from swarm.wire.checksum import crc32c
-from swarm.wire.kept import KeptHeader, pack_head
+from swarm.wire.kept import KeptHeader, pack_head, parse_untrusted
 from tests.catalog_kit import Log, make_node
 
 
@@ -102,10 +102,17 @@ def test_a_new_cluster_is_made_of_a_backup_and_saved_and_made_of_that_again(tmp_
         assert ask(path, "task", "inspect", "web")["spec"]["env"] == ["COLOUR=blue"]
         swarm("task", "submit", "--name", "later", "--detach", "--socket", path, "image")
         told = swarm("backup", "save", str(saved), "--socket", path)
-        assert made["cluster_id"] in told and "environment" in told
+        assert made["cluster_id"] in told and "up to entry" in told and told.endswith("No keys, secrets or tokens are in it\n")
+        nowhere = swarm("backup", "save", str(tmp_path / "nowhere" / "x"), "--socket", path, code=3)
+        assert f"there is no folder {tmp_path / 'nowhere'}" in nowhere and "hint:" in nowhere
+        command = [sys.executable, "-m", "swarm", "backup", "save", "-", "--socket", path]
+        piped = subprocess.run(command, capture_output=True, check=True, timeout=60)
+        assert parse_untrusted(piped.stdout)[0].cluster_id == made["cluster_id"] and b"up to entry" in piped.stderr
+        assert not Path("-").exists()
         assert "there already" in swarm("backup", "save", str(saved), "--socket", path, code=4)
         assert swarm("backup", "ls", "--socket", path).split() == ["KIND", "ENTRY", "OF", "TASKS", "SIZE", "FILE"]
     assert saved.stat().st_mode & 0o777 == 0o600
+    assert "\nsaved " in (shown := swarm("backup", "inspect", str(saved))) and "\nnewest entry " in shown
     found = json.loads(swarm("backup", "inspect", str(saved), "-o", "json"))
     assert found["task_names"] == ["later", "waits", "web"] and found["node_names"] == ["fresh"]
     again = json.loads(swarm("backup", "restore", str(saved), "--data", str(second), "-o", "json"))
