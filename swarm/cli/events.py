@@ -24,21 +24,27 @@ from swarm.cli.asking import (
 from swarm.client.client import Client
 from swarm.errors import Unavailable
 
+TAIL_FOLLOWED = 10
+"""What `journalctl -f` and `tail -f` show of before."""
+
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on.")
-@click.option("--since", type=int, default=0, metavar="INDEX", help="Only what came after this log index.")
-@click.option("--tail", type=int, default=None, metavar="N", help="Only the last N of what is there.")
+@click.option("--since", type=int, default=None, metavar="INDEX", help="Only what came after this log index.")
+@click.option("--tail", type=int, default=None, metavar="N",
+              help=f"Only the last N of what is there; with -f and without --since: {TAIL_FOLLOWED}.")  # fmt: skip
 @click.option("--log-only", is_flag=True, help="Without what gossip sees on the node asked.")
 @printing
 @reading
 @connected
 def events(
-    follow: bool, since: int, tail: int | None, log_only: bool, output: str, stale: bool, socket_path: str, address: str
+    follow: bool, since: int | None, tail: int | None, log_only: bool, output: str, stale: bool, socket_path: str, address: str
 ) -> None:
     """What the cluster decided (with an INDEX), and how the node asked sees the others (without one), by time. With -f and
     -o json: one JSON object a line."""
-    query: dict[str, Any] = {"since": since, "tail": tail, "members": 0 if log_only else None, **stale_query(stale)}
+    if follow and since is None and tail is None:
+        tail = TAIL_FOLLOWED
+    query: dict[str, Any] = {"since": since or 0, "tail": tail, "members": 0 if log_only else None, **stale_query(stale)}
     with client(socket_path, address) as node:
         if follow:
             follow_events(node, {**query, "follow": 1}, output)
@@ -87,7 +93,7 @@ def follow_events(node: Client, query: dict[str, Any], output: str) -> None:
             if not connected_once:
                 raise
             print(f"warning: {error.message}; trying again", file=sys.stderr)
-        query = {**query, "tail": None}
+        query = {**query, "tail": None} if place.last else query
         time.sleep(1.0)
 
 

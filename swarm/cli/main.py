@@ -14,6 +14,7 @@ from contextlib import suppress
 import click
 
 from swarm import __version__
+from swarm.cli import words
 from swarm.cli.lazy import LazyGroup
 from swarm.errors import OperatorError, SwarmError
 
@@ -36,6 +37,7 @@ task = LazyGroup(
         "rm": (_TASK, "rm", "Forget an ended task."),
         "queue": ("swarm.cli.main", "queue", "Tasks that the node asked keeps until there is a leader."),
     },
+    words=words.TASK,
 )  # fmt: skip
 queue = LazyGroup(
     "queue", help="List and remove tasks that were left with a node while there was no leader.",
@@ -56,6 +58,7 @@ node = LazyGroup(
         "confirm-dead": (_NODE, "confirm_dead", "Say that a silent node is dead, so that its tasks are replaced now."),
         "rm": (_NODE, "rm", "Remove a node from the cluster, for good."),
     },
+    words=words.NODE,
 )  # fmt: skip
 token = LazyGroup(
     "token", help="Show or make join tokens and API tokens.",
@@ -101,6 +104,7 @@ swarm = LazyGroup(
         "down": ("swarm.cli.down", "down", "End this host's daemon; containers run on unless --drain."),
         "reset": ("swarm.cli.down", "reset", "Forget this host's cluster."),
     },
+    words=words.SWARM,
 )
 click.version_option(__version__, prog_name="swarm")(swarm)
 
@@ -160,6 +164,11 @@ def _sentence(text: str) -> str:
 
 def _usage_hint(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
+    hint = getattr(error, "hint", "")
+    if isinstance(error, click.NoSuchOption) and context is not None and error.option_name in ("--json", "--format"):
+        hint = "did you mean: -o json?" if any(each.name == "output" for each in context.command.params) else ""
+    if hint:
+        return str(hint)
     return f"see: {context.command_path} --help" if context is not None else "see: swarm --help"
 
 

@@ -83,6 +83,7 @@ def submit(
 
     A task runs until it is stopped; with --restart no it is a job, which ends. A FILE may hold many tasks.
     """
+    warn_of_option(command)
     documents = collect(image, command, path, options)
     if len(documents) > 1:
         if queue:
@@ -119,6 +120,14 @@ def submit(
         print(queued_line(found))
     else:
         print(outcome_line(found))
+
+
+def warn_of_option(command: tuple[str, ...]) -> None:
+    """Say that an option of ours was given to the container."""
+    first = command[0].partition("=")[0] if command else ""
+    if any(first in each.opts for each in click.get_current_context().command.params if isinstance(each, click.Option)):
+        said = f"'{first}' after the image is part of the container's command; put options before the image"
+        print(clean(f"warning: {said}"), file=sys.stderr)
 
 
 def submit_several(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,11 @@ def checked_document(document: object, lines: Mapping[Any, int], place: str, pat
     """One document under canonical names, each of its fields checked."""
     if not isinstance(document, dict):
         raise UsageError(f"cannot read {place}", cause="a map of fields is expected", hint=BEGIN_HINT)
+    if isinstance(document.get("services"), dict) and "image" not in document:
+        raise UsageError(
+            f"{place} is a compose file", cause="swarm takes one document per task",
+            hint="write each service as a document of its own, with --- between them: name, image, command, ports, ...",
+        )  # fmt: skip
     found: dict[str, Any] = {}
     for key, value in document.items():
         at = f"{place}, line {lines.get(key, 1)}" if lines else place
@@ -70,7 +76,9 @@ def read_text(path: str, *, bytes_max: int = FILE_BYTES_MAX) -> str:
 def parse_yaml(text: str, path: str) -> list[tuple[object, dict[Any, int]]]:
     """The plain values of each document, or of each item of the one list, with the line of each of its keys. What is JSON is read
     as such, a hundred times faster and without lines. Aliases are refused: they could blow a small file up."""
-    found = parse_json(text)
+    if not text.strip():
+        raise UsageError(f"cannot read {path}", cause="the file is empty", hint=BEGIN_HINT)
+    found = parse_json(text, path)
     if found is not None:
         return [(document, {}) for document in found]
     from ruamel.yaml import YAML
@@ -89,12 +97,17 @@ def parse_yaml(text: str, path: str) -> list[tuple[object, dict[Any, int]]]:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}, line {mark.line + 1}" if mark is not None else path
+        twice = re.match(r'found duplicate key "(.*?)" with value', str(error.problem or ""), re.DOTALL)
+        if twice is not None:
+            raise UsageError(f"{place}: the field '{twice[1]}' is given twice", hint="keep one of them") from None
+        if text.lstrip().startswith(("{", "[")):
+            raise not_json(text, path) from None
         hint = "indent with spaces, and put text with : or # into quotes"
         raise UsageError(f"{place}: not YAML", cause=str(error.problem or error.context or ""), hint=hint) from None
     except (YAMLError, ValueError, RecursionError, OverflowError) as error:
         raise UsageError(f"cannot read {path}: not YAML", cause=str(error).splitlines()[0] if str(error) else "") from None
     if not documents:
-        raise UsageError(f"cannot read {path}", cause="a map of fields is expected", hint=BEGIN_HINT)
+        raise UsageError(f"cannot read {path}", cause="it holds nothing but comments", hint=BEGIN_HINT)
     return documents
 
 
@@ -107,21 +120,56 @@ def lines_of(node: Any) -> dict[Any, int]:
     return {key.value: key.start_mark.line + 1 for key, _ in node.value if isinstance(key, ScalarNode)}
 
 
-def parse_json(text: str) -> list[object] | None:
-    """The documents of a JSON list, object, or file of one object a line; None when it is none of these."""
+def parse_json(text: str, path: str) -> list[object] | None:
+    """The documents of a JSON list, object, or file of one object a line; None when it is none of these and may be YAML. Raises
+    `UsageError` for a field that is there twice, and for what is called JSON and is not."""
     if not text.lstrip().startswith(("[", "{")):
         return None
     import json
 
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UsageError(f"{path}: the field '{twice}' is given twice", hint="keep one of them")
+        return found
+
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=unique)
         return found if isinstance(found, list) and found else [found]
     except (ValueError, RecursionError):
         pass
     try:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [json.loads(line, object_pairs_hook=unique) for line in text.splitlines() if line.strip()]
     except (ValueError, RecursionError):
+        if path.endswith((".json", ".jsonl", ".ndjson")):
+            raise not_json(text, path) from None
         return None
+
+
+def not_json(text: str, path: str) -> UsageError:
+    """Where it stops being JSON: as a whole, or where its lines are objects, in the first one that is not."""
+    import json
+
+    lines = text.strip().splitlines()
+    problem: Exception | None = None
+    number = 1
+    try:
+        json.loads(lines[0])
+    except (ValueError, RecursionError):
+        lines = [text]
+    for place, line in enumerate(lines, 1):
+        try:
+            json.loads(line or "{}")
+        except json.JSONDecodeError as error:
+            problem, number = error, place - 1 + error.lineno
+            break
+        except (ValueError, RecursionError) as error:
+            problem, number = error, place
+            break
+    said = problem.msg if isinstance(problem, json.JSONDecodeError) else str(problem)
+    return UsageError(f"{path}, line {number}: not JSON", cause=said, hint="is it whole? a list of objects, or one object a line")
 
 
 def resolve_env_files(document: dict[str, Any], folder: str) -> None:

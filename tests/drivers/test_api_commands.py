@@ -321,6 +321,15 @@ def test_a_list_command_imports_nothing_heavy(tmp_path: Path) -> None:
     ("arguments", "code", "word"),
     [
         (["frobnicate"], 2, "frobnicate"),
+        (["taks"], 2, "did you mean: swarm task?"),
+        (["leave"], 2, "swarm down --drain"),
+        (["run", "redis:1"], 2, "swarm task submit"),
+        (["ps"], 2, "swarm task ls"),
+        (["submit", "redis:1"], 2, "did you mean: swarm task submit?"),
+        (["drain", "n1"], 2, "did you mean: swarm node drain?"),
+        (["task", "lst"], 2, "swarm task ls"),
+        (["task", "rotate"], 2, "see: swarm task --help"),
+        (["task", "ls", "--json"], 2, "-o json"),
         (["task", "ls", "--colour"], 2, "--colour"),
         (["task", "submit"], 2, "image"),
         (["task", "submit", "--memory", "lots", "a:1"], 2, "lots"),
@@ -462,6 +471,42 @@ async def test_every_read_shows_what_is_known_without_a_leader_and_its_age_when_
         done = await swarm(*command)
         assert done.code == (6 if command == ("status",) else 0) and done.out
         assert "no leader in reach; this is 12.5 s old" in done.err
+
+
+async def test_an_option_of_ours_after_the_image_is_warned_of_and_given_to_the_container(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm:
+        for word in ("--name", "--name=foo", "-e"):
+            done = await swarm("task", "submit", "-d", "redis:1", word, "foo")
+            assert done.code == 0 and f"warning: '{word[:6]}' after the image" in done.err
+        done = await swarm("task", "submit", "-d", "redis:1", "--appendonly", "yes", "--name", "x")
+        assert done.code == 0 and done.err == ""
+        first = {task.spec.command[0] for task in swarm.face.catalog.tasks.values()}
+        assert first == {"--name", "--name=foo", "-e", "--appendonly"}
+
+
+async def test_following_events_begins_with_the_last_ten_unless_it_is_told_where(tmp_path: Path) -> None:
+    async with shell(tmp_path) as swarm:
+        for number in range(40):
+            swarm.face.log.submit(f"web-{number}")
+
+        async def followed(last: str, *options: str) -> list[str]:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "swarm", "events", "-f", "--log-only", *options], stdout=subprocess.PIPE, text=True,
+                env=os.environ | {"SWARM_SOCKET": str(swarm.path)},
+            )  # fmt: skip
+            assert process.stdout is not None
+            lines: list[str] = []
+            with trio.fail_after(30):
+                while not lines or last not in lines[-1]:
+                    lines.append(await trio.to_thread.run_sync(process.stdout.readline))
+            process.kill()
+            process.communicate()
+            return lines
+
+        assert len(await followed("web-39")) == 10
+        assert len(await followed("web-39", "--tail", "3")) == 3
+        assert len(await followed("web-39", "--since", "0")) >= 40
+        assert len(await followed("web-39", "--since", str(swarm.face.catalog.applied_index - 20))) == 20
 
 
 async def test_one_request_id_is_not_for_several_tasks(tmp_path: Path) -> None:

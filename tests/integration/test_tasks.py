@@ -92,7 +92,7 @@ def test_logs_come_from_the_node_that_has_them_and_are_followed(cluster: Cluster
 
 
 def test_events_are_followed_while_things_happen(cluster: Cluster) -> None:
-    with following(cluster, 2, "events", "-f") as lines:
+    with following(cluster, 2, "events", "-f", "--since", "0") as lines:
         cluster.submit("noted", node=3)
         assert any("noted" in line for line in lines)
 

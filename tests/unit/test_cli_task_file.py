@@ -35,7 +35,13 @@ def test_a_file_is_read_as_yaml_1_2(tmp_path: Path) -> None:
         ("image: a\nimagee: b\n", "line 2", "imagee"),
         ("image: a\nports:\n  - 99999:1\n", "line 2", "99999"),
         ("image: [unclosed\n", "line", "YAML"),
-        ("image: a\nimage: b\n", "line 2", "YAML"),
+        ("image: a\nimage: b\n", "line 2", "the field 'image' is given twice"),
+        ("image: a\nenv:\n  A: 1\n  A: 2\n", "line 4", "the field 'A' is given twice"),
+        ('{"image": "a", "image": "b"}', "", "the field 'image' is given twice"),
+        ("{image: a, image: b}", "line 1", "the field 'image' is given twice"),
+        ('[{"image": "a"},\n {"image": ', "line 2", "not JSON"),
+        ('{"image": "a"}\n{"image": \n', "line 2", "not JSON"),
+        ("services:\n  web:\n    image: a\n", "", "is a compose file"),
         ("image: a\n\n\nmemory: lots\n", "line 4", "lots"),
         ("image: a\n\tname: b\n", "line 2", "YAML"),
     ],
@@ -78,6 +84,26 @@ def test_any_text_is_a_document_or_an_operators_error(tmp_path: Path, text: str)
         assert isinstance(read_task_file(written(tmp_path, text)), dict)
     except OperatorError as error:
         assert error.message
+
+
+@pytest.mark.parametrize(("text", "cause"), [("", "the file is empty"), (" \n\n", "empty"), ("# a\n", "nothing but comments")])
+def test_a_file_without_a_document_is_called_so(tmp_path: Path, text: str, cause: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_task_file(written(tmp_path, text))
+    assert cause in caught.value.cause
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [('{"image": "a"', 1), ('[{"image":\n"a"}, \n', 3), ('{"a": 1}\n\n{x}\n', 3), ("[" * 9999, 1)]
+)
+def test_a_broken_file_of_json_is_called_json_with_its_line(tmp_path: Path, text: str, line: int) -> None:
+    (tmp_path / "task.json").write_text(text)
+    with pytest.raises(UsageError, match=f"line {line}: not JSON"):
+        read_task_files(str(tmp_path / "task.json"))
+
+
+def test_braces_that_are_yaml_and_not_json_are_read(tmp_path: Path) -> None:
+    assert read_task_file(written(tmp_path, "{image: a, env: {A: 1}}")) == {"image": "a", "env": {"A": 1}}
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
