@@ -10,7 +10,8 @@ was committed in a term up to T, so it is in the log of T's leader and of every 
 and of no earlier leader is anything read in T. So the taker may commit it, and may acknowledge it to T's leader once it is on
 its own disk, as if it had come from there.
 
-Promises kept here: nothing beyond the sender's commit index is sent or taken; entries are taken only where the logs meet; what a
+Promises kept here: nothing beyond the sender's commit index is sent or taken; a taker whose disk is slow asks for no more than a
+window; entries are taken only where the logs meet; what a
 peer sends is no sign of life of the leader, extends no promise and enters no term; a voter takes nothing; nobody serves who is
 not nearer to the leader than the taker, at most `HOPS_MAX` hops deep.
 """
@@ -62,6 +63,11 @@ def may_take(state: State) -> bool:
     return not state.is_voter and not state.disk_full
 
 
+def has_window(state: State) -> bool:
+    """Whether no more than a window of entries waits for this node's disk."""
+    return state.commit_index - state.writes.durable_index <= state.config.window_entries
+
+
 def is_behind(state: State) -> bool:
     """Whether the leader has said that more is committed than is known to be here."""
     return state.commit_index < state.stream.wanted_index
@@ -102,7 +108,7 @@ def on_pulled(state: State, source: NodeId, message: Pulled) -> None:
         taking.progress_at = state.now
         if state.commit_index - taking.reported_index >= state.config.stream_report_entries:
             report(state, state.leader_id)
-    if state.commit_index > taking.asked_index and may_take(state):
+    if state.commit_index > taking.asked_index and may_take(state) and has_window(state):
         _ask(state, taking)
 
 
@@ -125,7 +131,9 @@ def tick(state: State) -> None:
     if state.now >= taking.progress_at + state.config.stream_patience_s:
         _back_to_leader(state)
     elif state.now >= taking.asked_at + state.config.stream_ask_again_s:
-        _ask(state, taking)
+        taking.asked_at = state.now
+        if has_window(state):
+            _ask(state, taking)
 
 
 def next_deadline(state: State) -> float:

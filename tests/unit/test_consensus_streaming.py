@@ -118,6 +118,19 @@ def test_a_learner_acknowledges_only_what_is_on_its_disk() -> None:
     assert cluster.progress("d").match == before
 
 
+def test_a_learner_with_a_slow_disk_asks_for_no_more_than_a_window() -> None:
+    config = ConsensusConfig(stream_learners_min=1, window_entries=50, append_entries_max=10)
+    cluster = settled("abc", "def", config)
+    cluster.slow_disks.add("d")
+    for _ in range(20):
+        for number in range(10):
+            cluster.propose(f"{number}")
+        cluster.run(0.02)
+    node = cluster.nodes["d"]
+    assert cluster.source("d") and 50 < node.commit_index - node.durable_index <= 60
+    assert cluster.nodes["e"].commit_index > node.commit_index + 100
+
+
 def test_much_is_acknowledged_before_the_second_is_over_so_that_it_may_become_a_voter_under_load() -> None:
     cluster = settled("abc", "def")
     for _ in range(25):
