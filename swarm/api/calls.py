@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from swarm.api.face import NodeFace
+from swarm.api.freshness import why_stale
 from swarm.api.guard import ApiCounters, guard_request
 from swarm.errors import OperatorError, Overloaded, PeerError, TooLarge, Unauthorized, Unavailable, UnknownOutcome, UsageError
 from swarm.schema.apitoken import parse_api_token
@@ -209,9 +210,10 @@ def error_answer(error: OperatorError) -> Response:
 
 async def freshen(api: Api, request: Request) -> dict[str, str]:
     """Catch up with the leader before a read, unless told not to; headers that say how fresh the answer is. What no leader has
-    confirmed carries its age: seconds since one was heard."""
-    if is_stale(request):
-        age_s, unconfirmed = api.face.consensus().leader_contact_age_s, True
+    confirmed carries its age, seconds since nothing was lacking here of what a leader had told, and why."""
+    asked = is_stale(request)
+    if asked:
+        age_s, unconfirmed = api.face.consensus().state_age_s, True
     else:
         age_s = await api.face.freshen(FRESHEN_S_MAX)
         unconfirmed = age_s > 0
@@ -220,6 +222,8 @@ async def freshen(api: Api, request: Request) -> dict[str, str]:
     headers = {"swarm-index": str(api.face.consensus().applied_index)}
     if unconfirmed:
         headers["swarm-stale-s"] = "unknown" if math.isinf(age_s) else f"{age_s:.1f}"
+        if why := why_stale(api.face, asked=asked):
+            headers["swarm-stale-why"] = why
     return headers
 
 

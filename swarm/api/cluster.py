@@ -49,6 +49,7 @@ async def get_status(api: Api, request: Request) -> Response:
         "recovery": number_of(consensus.recovery_generation),
         "commit_index": consensus.commit_index,
         "applied_index": consensus.applied_index,
+        "told_commit_index": consensus.told_commit,
         "voters": [row["name"] for row in rows if row["votes"]],
         "quorum": may.quorum,
         "fresh": stale is None,

@@ -106,6 +106,10 @@ class ConsensusStatus:
     """Nodes whose disk is too full for log entries, as far as this node can know: a leader of all, another of itself."""
     stalled: tuple[NodeId, ...] = ()
     """Nodes that answer and whose disk has completed nothing for a while; known as `full` is."""
+    state_age_s: float = 0.0
+    """Seconds since the catalog here was known to lack nothing that a leader had told was committed; infinite when never."""
+    told_commit: int = 0
+    """The largest commit index that a leader has named here."""
     last_leader: tuple[NodeId, int] | None = None
     """Who was last known to lead, and in which term."""
 
@@ -234,8 +238,8 @@ class NodeFace(Protocol):
     async def freshen(self, timeout_s: float) -> float:
         """Bring the catalog here up to an index that a leader inside its lease named after this call began.
 
-        Returns 0.0 when that worked within the time; otherwise the age of what is here: seconds since the last contact with
-        a leader (infinite if never). Never raises."""
+        Returns 0.0 when that worked within the time; otherwise the age of what is here: seconds since it was known to lack
+        nothing that a leader had told was committed (infinite if never). Never raises."""
 
     def explain(self, task_id: TaskId) -> Explanation:
         """Why this task has no running container, computed here and now. Cost grows with the number of nodes."""

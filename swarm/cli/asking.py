@@ -110,8 +110,9 @@ def warn_if_stale(answer: Answer, asked: bool = False) -> None:
     """Say on standard error that no leader confirmed what is shown. `asked`: by --stale."""
     if answer.stale_s is not None:
         age = "of unknown age" if answer.stale_s == "unknown" else f"{answer.stale_s} s old"
-        said = f"note: as the node asked knows it, {age}" if asked else f"warning: no leader in reach; this is {age}"
-        print(said, file=sys.stderr)
+        why = answer.headers.get("swarm-stale-why", "" if asked else "no leader in reach")
+        note = f"note: as the node asked knows it, {age}" + (f"; {why}" if why else "")
+        print(note if asked else f"warning: {why}; what it shows is {age}", file=sys.stderr)
 
 
 def print_table(titles: list[str], rows: list[list[str]]) -> None:

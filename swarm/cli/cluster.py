@@ -26,6 +26,11 @@ def status(output: str, stale: bool, socket_path: str, address: str) -> None:
     click.get_current_context().exit(0 if found["quorum"] and found["leader"] else 6)
 
 
+def _behind(found: dict[str, Any]) -> str:
+    told = found.get("told_commit_index", 0)
+    return f"; the leader is at {told}" if told > found["commit_index"] else ""
+
+
 def print_status(found: dict[str, Any]) -> None:
     """For people."""
     leader, last = found["leader"], found.get("last_leader")
@@ -41,7 +46,7 @@ def print_status(found: dict[str, Any]) -> None:
             ("voters", found["voters"]),
             ("nodes", ", ".join(f"{count} {word}" for word, count in found["nodes"].items())),
             ("tasks", ", ".join(f"{count} {word}" for word, count in found["tasks"].items()) or "none"),
-            ("log", f"committed {found['commit_index']}, applied {found['applied_index']}"),
+            ("log", f"committed {found['commit_index']}, applied {found['applied_index']}{_behind(found)}"),
             ("engine", f"{found['engine']} {found['engine_detail']}".strip()),
         ]
     )

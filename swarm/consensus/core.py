@@ -19,6 +19,7 @@ from swarm.consensus import follower, streaming
 from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Effect, Role
 from swarm.consensus.election import Election
+from swarm.consensus.freshness import Freshness
 from swarm.consensus.leader import Leadership
 from swarm.consensus.messages import (
     Append,
@@ -86,6 +87,11 @@ class Consensus:
     def leader_contact(self) -> float:
         """When a message of a leader was last accepted (for the leader: its own last round); -inf if never."""
         return self._state.leader_contact
+
+    @property
+    def freshness(self) -> Freshness:
+        """How old the catalog here is; for reading only."""
+        return self._state.freshness
 
     @property
     def commit_index(self) -> int:
@@ -157,14 +163,7 @@ class Consensus:
 
     def followers(self) -> Mapping[NodeId, FollowerView]:
         """What a leader knows of the others; empty for anybody else."""
-        if self._leadership is None:
-            return {}
-        return {
-            node_id: FollowerView(
-                node_id, progress.match, progress.applied, progress.last_contact, progress.disk_age_s, progress.disk_full
-            )
-            for node_id, progress in self._leadership.replication.followers.items()
-        }
+        return self._leadership.replication.views() if self._leadership else {}
 
     @property
     def next_deadline(self) -> float:
@@ -300,6 +299,7 @@ class Consensus:
         self._state.observe_now(now)
         assert index <= self._state.handed_index, "applied what was never given out"
         self._state.applied_index = max(self._state.applied_index, index)
+        self._state.freshness.applied(index)
 
     def snapshot_meta(self, index: int, *, crc32c: int, length: int) -> SnapshotMeta:
         """The description of a catalog snapshot that was made at this applied index."""

@@ -178,6 +178,11 @@ class Leadership:
 
     # ---- rounds and lease
 
+    def _note_freshness(self) -> None:
+        """What is committed in this term was everything when the newest round went out that a majority has answered."""
+        if self._state.commit_index >= self.noop_index and self.lease_from() > float("-inf"):
+            self._state.freshness.hear(self._state.commit_index, self.lease_from())
+
     def _answered_at(self, voter: Voter) -> float:
         if voter == self._state.me:
             return self._rounds.sent_at
@@ -226,6 +231,7 @@ class Leadership:
         state = self._state
         config = state.config
         self.replication.follow_room()
+        self._note_freshness()
         number = self._rounds.begin(state.now)
         state.promise.extend(state.node_id, state.term, state.now)
         state.leader_contact = state.now

@@ -88,6 +88,8 @@ class Heartbeat(Header, frozen=True, array_like=True, tag=7):
     """Whom the receiver may take entries from; empty: the sender feeds it. Only for one whose answers say that it `streams`."""
     hops: Count = 0
     """From the sender to the receiver by way of `source`."""
+    leader_commit: Index = 0
+    """The leader's own, where it is beyond `commit`: tells how far behind the receiver is."""
 
 
 class HeartbeatReply(Header, frozen=True, array_like=True, tag=8):

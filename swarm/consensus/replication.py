@@ -21,6 +21,7 @@ from swarm.consensus.relays import Relays
 from swarm.consensus.state import State
 from swarm.model.entry import Voter
 from swarm.model.ids import NodeId
+from swarm.model.view import FollowerView
 
 
 class Replication:
@@ -172,7 +173,15 @@ class Replication:
         if commit_term is None:
             commit, commit_term = 0, 0
         progress.told_commit = max(progress.told_commit, min(commit, reached))
-        return Heartbeat(*state.header(), number, commit, commit_term, progress.source, progress.hops)
+        beyond = state.commit_index if state.commit_index > commit else 0
+        return Heartbeat(*state.header(), number, commit, commit_term, progress.source, progress.hops, beyond)
+
+    def views(self) -> dict[NodeId, FollowerView]:
+        """What is known of every follower, for others."""
+        return {
+            node_id: FollowerView(node_id, each.match, each.applied, each.last_contact, each.disk_age_s, each.disk_full)
+            for node_id, each in self.followers.items()
+        }
 
     # ---- answers
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Apply, Effect, ProposalLost, RestoreSnapshot, Role, RoleChanged, Send
+from swarm.consensus.freshness import Freshness
 from swarm.consensus.lease import Promise
 from swarm.consensus.log import Log, configuration_untrusted
 from swarm.consensus.messages import Message
@@ -54,6 +55,7 @@ class State:
         self.disk_full = False
         """What room is left is for terms, votes and compaction: a leader sends entries elsewhere."""
         self.promise = Promise(config, now)
+        self.freshness = Freshness()
         self.role = Role.FOLLOWER
         self.leader_id = NodeId("")
         self.leader_contact = float("-inf")

@@ -134,6 +134,7 @@ class Face:
         role = str(replica.role.value) if leads or replica.node_id in voters else "learner"
         if me is not None and me.witness and not leads:
             role = "witness"
+        current = replica.lease_valid and replica.applied_index >= replica.commit_index
         return ConsensusStatus(
             role=role,
             term=replica.term,
@@ -150,6 +151,8 @@ class Face:
             full=self._full_nodes(),
             stalled=self._stalled_nodes(),
             last_leader=replica.last_leader,
+            state_age_s=0.0 if current else self._state_age_s(),
+            told_commit=max(replica.core.freshness.told_commit, replica.commit_index),
             recovery_generation=self._recovery.generation,
         )
 
@@ -200,8 +203,11 @@ class Face:
             else:
                 await self._replica.wait_applied(index)
                 return 0.0
-        age_s = self._replica.leader_contact_age_s
+        age_s = self._state_age_s()
         return age_s if age_s > 0 else math.inf
+
+    def _state_age_s(self) -> float:
+        return max(0.0, self._clock.now() - self._replica.core.freshness.at)
 
     def explain(self, task_id: TaskId) -> Explanation:
         found = scheduler.explain(self._view(), task_id)

@@ -470,7 +470,7 @@ async def test_every_read_shows_what_is_known_without_a_leader_and_its_age_when_
         swarm.face.down, swarm.face.age_s = True, 12.5
         done = await swarm(*command)
         assert done.code == (6 if command == ("status",) else 0) and done.out
-        assert "no leader in reach; this is 12.5 s old" in done.err
+        assert "no leader in reach; what it shows is 12.5 s old" in done.err
 
 
 async def test_an_option_of_ours_after_the_image_is_warned_of_and_given_to_the_container(tmp_path: Path) -> None:

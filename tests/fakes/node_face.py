@@ -116,8 +116,9 @@ class MemoryFace:
         index = self.catalog.applied_index
         leader = None if self.down else self.node_id
         status = ConsensusStatus(
-            "leader", 1, leader, index, index, index, (NodeId("id-n1"),), not self.down, self.age_s, full=self.full
-        )
+            "leader", 1, leader, index, index, index, (NodeId("id-n1"),), not self.down, self.age_s, full=self.full,
+            state_age_s=self.age_s, told_commit=index,
+        )  # fmt: skip
         return replace(status, **self.status)
 
     def counters(self) -> Mapping[str, int]:
