@@ -64,6 +64,12 @@ class Conflict(OperatorError):
     http_status = 409
 
 
+class NoMember(Conflict):
+    """The node that was asked was removed from its cluster. No state changed; ask another one."""
+
+    code = "no_member"
+
+
 class HeldBack(Conflict):
     """A member of the cluster runs a version that does not know what was to be written. No state changed; upgrade it first."""
 

@@ -7,6 +7,7 @@
     cluster.json    cluster id, secrets, and what was learned at founding or joining, 0600
     displaced       there while the log is not to be used, with why: another daemon has acted under this identity, or the
                     cluster was recovered without it
+    removed         there when this node knows, or was told, that it was removed from the cluster: which of the two
 
 Every file is replaced whole: written beside, synced, renamed, folder synced. Everything here blocks on the disk for some
 milliseconds; it happens at the start, or in a thread.
@@ -34,12 +35,14 @@ from swarm.adapters.store_file import GENERATION as STORE_GENERATION
 from swarm.errors import StartRefused
 from swarm.model.ids import ClusterId, NodeId, is_id, random_id
 from swarm.model.node import Node
+from swarm.model.removal import Removal
 from swarm.wire.keys import FOUND_SALT, cluster_salt
 
 T = TypeVar("T")
 
 LOCK, NODE, KEY, GENERATION, CLUSTER = "lock", "node.json", "key.pem", "generation", "cluster.json"
 DISPLACED = "displaced"
+REMOVED = "removed"
 TAKEN = "another daemon acted under this node's identity"
 
 
@@ -148,6 +151,22 @@ class DataFolder:
     def clear_displaced(self) -> None:
         """The log was set aside, and a new one begun."""
         (self.path / DISPLACED).unlink(missing_ok=True)
+
+    @property
+    def removal(self) -> Removal:
+        """What this node knew last of its own removal. A mark that cannot be read is one of which it is not certain."""
+        try:
+            text = (self.path / REMOVED).read_text("utf-8", "replace").strip()
+        except FileNotFoundError:
+            return Removal.NONE
+        return Removal.CERTAIN if text == Removal.CERTAIN else Removal.TOLD
+
+    def mark_removal(self, removal: Removal) -> None:
+        """Durable when it returns. Raises OSError."""
+        if removal:
+            _replace(self.path / REMOVED, removal.encode())
+        else:
+            (self.path / REMOVED).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Release the folder for another process."""

@@ -66,9 +66,7 @@ async def get_status(api: Api, request: Request) -> Response:
         "problems": [
             *face.refusals(),
             *face.queue_problems(),
-            *(f"voter {name} and the leader do not reach each other (swarm node rtt): it counts as missing"
-              for name in quorum.cut_off),
-            *_problems(rows, quorum, consensus, engine, engine_detail),
+            *([] if face.removed() else _problems(rows, quorum, consensus, engine, engine_detail)),
         ],
         "counters": dict(sorted({**face.counters(), **api.counters}.items())),
     }
@@ -88,7 +86,9 @@ def _problems(
 ) -> list[str]:
     """One line each, the gravest first."""
     stopped_at, may = consensus.stopped_at, quorum.may
-    found = [f"apply stopped: {stopped_at}; upgrade swarm on this node"] if stopped_at else []
+    found = [f"voter {each} and the leader do not reach each other (swarm node rtt): it counts as missing" for each in quorum.cut_off]
+    if stopped_at:
+        found.append(f"apply stopped: {stopped_at}; upgrade swarm on this node")
     if not may.quorum:
         stale = "" if may.idle else ", reads are stale"  # with a full disk there may be a leader all the same
         found.append(f"no quorum: {may.missing}; containers run on{stale}, writes are refused")

@@ -193,6 +193,9 @@ class NodeFace(Protocol):
     async def round_trips(self) -> Sequence[RoundTripRead]:
         """Every member's measured round trips to every other, collected anew. Takes at most about two seconds; never raises."""
 
+    def removed(self) -> bool:
+        """This node knows that it was removed from the cluster: what it shows of the cluster is the past."""
+
     def refusals(self) -> list[str]:
         """Members that refuse this node (removed, another key, another cluster), each with why, in words."""
 

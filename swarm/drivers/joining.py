@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from swarm.drivers.boot import JOIN_S, Belonging, ask
-from swarm.errors import Overloaded, PeerError, StartRefused, Unavailable, UnknownOutcome
+from swarm.errors import NoMember, Overloaded, PeerError, StartRefused, Unavailable, UnknownOutcome
 from swarm.model.ids import ClusterId
 from swarm.model.node import Node
 from swarm.ports import Dialer
@@ -38,10 +38,11 @@ async def join(
     rng: random.Random,
     say: Callable[[str], None],
 ) -> Belonging:
-    """Be admitted through any of these members. Raises `StartRefused`; waits as long as there is no leader."""
-    said_at = -SAY_EVERY_S
+    """Be admitted through any of these members. Raises `StartRefused`; waits as long as there is no leader. One that was removed
+    itself is asked no more; when all were, that ends the start."""
+    said_at, members = -SAY_EVERY_S, list(addresses)
     while True:
-        for address in addresses:
+        for address in list(members):
             try:
                 reply = await ask(dialer, address, Join(BOOT_VERSION, me), timeout_s=JOIN_S)
             except PeerError as error:
@@ -49,6 +50,10 @@ async def join(
             else:
                 if isinstance(reply, Welcome) and reply.cluster_id == cluster_id:
                     return Belonging(reply.cluster_id, reply.recovery_generation, b"", reply.nodes)
+                if isinstance(reply, Refused) and reply.code == NoMember.code and len(members) > 1:
+                    members.remove(address)
+                    say(f"{address} is no member of the cluster any more, and is not asked again")
+                    continue
                 reason = f"{address}: {_why_to_wait(address, reply, cluster_id)}"
             if trio.current_time() - said_at >= SAY_EVERY_S:
                 said_at = trio.current_time()
@@ -73,6 +78,11 @@ def _why_to_wait(address: str, reply: object, cluster_id: ClusterId) -> str:
     match reply:
         case Refused(code=code, message=message, cause=cause) if code in _PASSING:
             return f"{message}: {cause}" if cause else message
+        case Refused(code=NoMember.code):
+            raise StartRefused(
+                f"{address} is no member of its cluster any more: it was removed",
+                hint="name another peer, and take the join token there (swarm token show): the removal made it another",
+            )
         case Refused(message=message, cause=cause, hint=hint):
             raise StartRefused(f"{address} refused to admit this node: {message}", cause=cause, hint=hint)
         case Welcome(cluster_id=other):

@@ -11,15 +11,18 @@ That is also what it would take to lead it astray through the log.
 Whoever ever held the secret can open such a connection. So those whom the log does not admit get few places, apart from the
 members', and cannot use up this process's file descriptors.
 
-Promises: nothing changes unless such a majority agrees; a round is begun at most once a second, and only while fewer than a
-majority are connected; at most `STRANGERS_MAX` connections of others than members are held at once.
+A member that is told that it was removed goes by that as `drivers.removal` says; it asks also while it is connected to a majority
+of those it knows, if no leader is heard: they may all have been removed with it.
+
+Promises: no secret changes unless such a majority agrees; a round is begun at most once a second, and only while fewer than a
+majority are connected or no leader is heard; at most `STRANGERS_MAX` connections of others than members are held at once.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Protocol
 
 import trio
@@ -27,8 +30,9 @@ import trio
 from swarm.drivers.boot import receive_body, send_body, wait_for_end
 from swarm.drivers.keys import KeyStore, may_hand
 from swarm.drivers.link import close_now
+from swarm.drivers.removal import OwnRemoval, removal_said
 from swarm.drivers.streams import Streams
-from swarm.errors import OperatorError, PeerError, Unauthenticated, Unreachable
+from swarm.errors import NoMember, OperatorError, PeerError, Unauthenticated, Unreachable
 from swarm.model.ids import ClusterId, NodeId
 from swarm.model.node import Node
 from swarm.model.secret import Secrets
@@ -50,8 +54,11 @@ STRANGERS_MAX = 32
 """Removed nodes that are being told so; one more is dropped, and asks again in a second. More would hold more descriptors."""
 LOOK_S = 1.0
 SAY_EVERY_S = 10.0
-REMOVED = "unauthorized"
-ADMITTED_NOT = "the log admits no node of this id with this key: it was removed"
+LEADER_SILENT_S = 5.0
+"""Elections take about a second."""
+BARRIER_S = 3.0
+UNKNOWN = "unauthorized"
+ADMITTED_NOT = "the log admits no node of this id with this key"
 
 
 class RejoinDesk:
@@ -63,7 +70,10 @@ class RejoinDesk:
         store: KeyStore,
         admitted: Callable[[NodeId], Node | None],
         secrets: Callable[[], Secrets],
+        removed: Callable[[], Container[NodeId]],
     ) -> None:
+        """`removed` are the ids that the log here has removed."""
+        self._removed = removed
         self.counters: Counter[str] = Counter()
         self._cluster_id = cluster_id
         self._store = store
@@ -100,7 +110,9 @@ class RejoinDesk:
         node = self._admitted(secure.node_id)
         if question.cluster_id != self._cluster_id or node is None or node.fingerprint != secure.fingerprint:
             self.counters["rejoin_refused"] += 1
-            return Refused(REMOVED, "this node is no member of the cluster any more", ADMITTED_NOT)
+            if question.cluster_id == self._cluster_id and secure.node_id in self._removed():
+                return Refused(NoMember.code, "this node is no member of the cluster any more", "it was removed")
+            return Refused(UNKNOWN, "this node is not known as a member of the cluster", ADMITTED_NOT)
         if not may_hand(self._store, self._secrets(), secure.node_id):
             self.counters["rejoin_not_yet"] += 1
             return Refused("unavailable", "this member has not read the log far enough to hand over a secret")
@@ -109,14 +121,31 @@ class RejoinDesk:
         return Recalled(self._store.hand_to(node))
 
 
+class SaidRemoved(PeerError):
+    """A member's log has this node removed. No state changed; what that means depends on how many say so."""
+
+    reason = "said_removed"
+
+
+_REFUSALS: dict[str, type[PeerError]] = {NoMember.code: SaidRemoved, UNKNOWN: Unauthenticated}
+
+
 class Replacing(Protocol):
     """What is done with the answer of a majority."""
 
     def __call__(self, handed: Handed) -> Awaitable[None]: ...
 
 
+class Leader(Protocol):
+    """Whether there is one for this node."""
+
+    @property
+    def leader_contact_age_s(self) -> float: ...
+    async def read_barrier(self, timeout_s: float = ...) -> int: ...
+
+
 class Rejoining:
-    """Asks, when this node finds itself left behind. `refused` says, for people, that it was removed."""
+    """Asks, when this node finds itself left behind. `refused` says, for people, that it is not known or was removed."""
 
     def __init__(
         self,
@@ -127,7 +156,12 @@ class Rejoining:
         dialer: Dialer,
         members: Callable[[], Mapping[NodeId, Node]],
         replace: Replacing,
+        *,
+        leader: Leader,
+        removal: OwnRemoval,
     ) -> None:
+        self._leader = leader
+        self._removal = removal
         self.refused = ""
         self._me = me
         self._cluster_id = cluster_id
@@ -144,13 +178,22 @@ class Rejoining:
             await trio.sleep(LOOK_S)
             if self._left_behind():
                 await self._round()
+            elif self._removal.may_be_wrong:
+                await self._look_for_a_leader()
+
+    async def _look_for_a_leader(self) -> None:
+        try:
+            await self._leader.read_barrier(BARRIER_S)
+        except (OperatorError, PeerError):
+            return
+        await self._removal.revoke()
 
     def _left_behind(self) -> bool:
         if not self._streams.estranged():
             return False
         members = self._members()
         connected = sum(1 for node_id in members if node_id == self._me or self._streams.connected(node_id))
-        return 2 * connected <= len(members)
+        return 2 * connected <= len(members) or self._leader.leader_contact_age_s > LEADER_SILENT_S
 
     async def _round(self) -> None:
         """Ask everybody who is estranged, at once."""
@@ -167,8 +210,11 @@ class Rejoining:
                 if node_id in members:
                     nursery.start_soon(ask, members[node_id])
         handed = [answer for answer in answers.values() if isinstance(answer, Handed)]
-        refusals = [str(answer) for answer in answers.values() if isinstance(answer, Unauthenticated)]
+        refusals = [str(answer) for answer in answers.values() if isinstance(answer, (SaidRemoved, Unauthenticated))]
         self.refused = refusals[0] if refusals and not handed else ""
+        saying_so = sum(isinstance(answer, SaidRemoved) for answer in answers.values())
+        if saying_so > len(handed):
+            await self._removal.learn(removal_said(len(members), saying_so))
         chosen = believed(handed, known=len(members))
         if self.refused:
             self._say(self.refused)
@@ -197,7 +243,7 @@ class Rejoining:
             finally:
                 await close_now(secure.stream)
             if isinstance(reply, Refused):
-                raise (Unauthenticated if reply.code == REMOVED else Unreachable)(f"{reply.message}: {reply.cause}".rstrip(": "))
+                raise _REFUSALS.get(reply.code, Unreachable)(f"{reply.message}: {reply.cause}".rstrip(": "))
             return self._store.open_handed(reply.sealed)
         raise Unreachable(f"no answer within {ANSWER_S:g} s")
 

@@ -25,6 +25,7 @@ from swarm.model.command import Report, Reports
 from swarm.model.container import ContainerPlan, ContainerSeen, EngineTrouble
 from swarm.model.ids import RequestId
 from swarm.model.liveness import EngineState
+from swarm.model.removal import Removal
 from swarm.ports import Clock, Engine, EngineError
 from swarm.runner.core import Runner
 from swarm.runner.effects import (
@@ -124,6 +125,10 @@ class RunnerDriver:
         """How many of our containers run here."""
         return self._core.running
 
+    def tell_removal(self, removal: Removal) -> None:
+        """What this node knows of its own removal changed."""
+        self._feed(self._core.on_removal, removal)
+
     def reconnected(self) -> None:
         """This node was out of the cluster's reach and is back: what it knows may be old."""
         self._feed(self._core.on_reconnect)
@@ -203,7 +208,7 @@ class RunnerDriver:
         age_s = self._replica.leader_contact_age_s
         if now - age_s > self._core.fence.last_contact:
             self._core.on_leader_contact(now - age_s)
-        if self._holdings.stale:
+        if self._holdings.stale and not self._core.disowned:
             applied_index, held = self._holdings.held()
             self._core.on_assignments(applied_index, held, now)
         state = self._state(now)

@@ -62,6 +62,7 @@ from swarm.drivers.membership import Gossip
 from swarm.drivers.proofs import Proofs
 from swarm.drivers.recovery import Recovery
 from swarm.drivers.rejoin import RejoinDesk, Rejoining
+from swarm.drivers.removal import OwnRemoval
 from swarm.drivers.round_trips import RoundTrips
 from swarm.drivers.runner import RunnerDriver
 from swarm.drivers.sampler import Sampler
@@ -126,10 +127,14 @@ class Daemon:
         self.key_follower = KeyFollower(
             self.keys, self.replica, self.catalog, self.streams, self.admitted.find, request_id=self.request_id
         )
-        self.rejoin_desk = RejoinDesk(cluster.cluster_id, self.keys, self.admitted.find, lambda: self.catalog.secrets)
-        self.rejoining = Rejoining(
-            folder.node_id, cluster.cluster_id, self.keys, self.streams, site.port, self.admitted.nodes, self.keys.replace
+        self.rejoin_desk = RejoinDesk(
+            cluster.cluster_id, self.keys, self.admitted.find, lambda: self.catalog.secrets, lambda: self.catalog.removed_nodes
         )
+        self.removal = OwnRemoval(folder.removal, self.keys.save_removal, lambda known: self.runner.tell_removal(known))
+        self.rejoining = Rejoining(
+            folder.node_id, cluster.cluster_id, self.keys, self.streams, site.port, self.admitted.nodes, self.keys.replace,
+            leader=self.replica, removal=self.removal,
+        )  # fmt: skip
         self.gossip = self.make_gossip()
         self.runner = NoRunner() if site.config.witness else self.make_runner()
         self.leaving = Leaving(self.replica, self.catalog, self.streams, self.clock)
@@ -204,6 +209,7 @@ class Daemon:
             now=self.clock.now(),
             rebooted=site.rebooted,
             remembered=memory.load(),
+            removal=folder.removal,
         )
         return RunnerDriver(
             core,
@@ -244,7 +250,7 @@ class Daemon:
             engine_state=lambda: node_state(self.runner, self.replica),
             view=self.views.view,
             counters=lambda: counted(self),
-            refusals=lambda: refusals(self),
+            refusals=lambda: refusals(self), removed=lambda: self.removal.certain,
             keys=self.keys,
             registry=self.registry,
             queue=self.queue,
@@ -271,6 +277,7 @@ class Daemon:
 
     async def admit(self, node: Node) -> tuple[Node, ...]:
         """Somebody at the desk holds the token and asks to be a member: the log decides."""
+        self.removal.refuse_admission(self.site.folder.name)
         if reason := self.admitted.too_old(node):
             raise Conflict(f"cannot admit {node.name}", cause=reason, hint=f"{UPGRADE} its host")
         await self.replica.submit(Admit(node), request_id=self.request_id())
@@ -292,6 +299,7 @@ class Daemon:
         self.to_save = tuple(nodes[node_id] for node_id in sorted(nodes))
         self.save_wanted.set()
         self.declaring.wake()
+        self.removal.read_in_log(self.site.folder.node_id in self.catalog.removed_nodes)
 
     def tell_streams(self) -> None:
         """Whom to dial where: as they say of themselves in gossip, or the log says. One that moved can tell the log only then."""

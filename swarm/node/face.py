@@ -68,6 +68,7 @@ class Face:
         view: Callable[[], ClusterView],
         counters: Callable[[], Mapping[str, int]],
         refusals: Callable[[], list[str]],
+        removed: Callable[[], bool],
         keys: Keys,
         registry: RegistryCredentials,
         queue: SubmitQueue,
@@ -87,6 +88,7 @@ class Face:
         self._view = view
         self._counters = counters
         self._refusals = refusals
+        self._removed = removed
         self._keys = keys
         self._registry = registry
         self._past = past
@@ -122,6 +124,9 @@ class Face:
 
     def refusals(self) -> list[str]:
         return self._refusals()
+
+    def removed(self) -> bool:
+        return self._removed()
 
     def engine_state(self) -> tuple[EngineState, str]:
         return self._engine_state()

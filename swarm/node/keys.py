@@ -30,13 +30,14 @@ from swarm.adapters.certificates import (
     fingerprint,
     rejoin_contexts,
 )
-from swarm.adapters.identity import CLUSTER, DISPLACED, GENERATION, ClusterFile
+from swarm.adapters.identity import CLUSTER, DISPLACED, GENERATION, REMOVED, ClusterFile
 from swarm.adapters.seal import open_as_node, seal_to_node
 from swarm.adapters.store_file import GenerationFile
 from swarm.errors import Unauthenticated, Unavailable
 from swarm.model.command import RotateSecret
 from swarm.model.ids import ClusterId, NodeId, RequestId
 from swarm.model.node import Availability, Node
+from swarm.model.removal import Removal
 from swarm.model.secret import Authority, SealedSecret, Secrets
 from swarm.node.belong import join_line
 from swarm.node.site import Site
@@ -160,6 +161,10 @@ class Keys:
         if not await trio.to_thread.run_sync(self._folder.mark_displaced, reason):
             raise Unavailable(f"cannot write {self._folder.path / DISPLACED}", cause="the disk refuses")
         await self._save(recovery_generation=generation, recovering=0, recovering_from=0)
+
+    async def save_removal(self, removal: Removal) -> None:
+        """What this node knows of its own removal. Raises `Unavailable` when the disk refuses."""
+        await self._write(REMOVED, lambda: self._folder.mark_removal(removal))
 
     async def _adopt(self, sending: bytes, accepted: Iterable[bytes], pinned: tuple[NodeId, ...]) -> None:
         others = tuple(dict.fromkeys(secret for secret in accepted if secret != sending))

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from swarm.drivers.link import UPGRADE
+from swarm.drivers.removal import ADVICE
 
 if TYPE_CHECKING:
     from swarm.node.daemon import Daemon
 
 
 def refusals(daemon: Daemon) -> list[str]:
-    """Members that refuse this node, one line each."""
+    """Members that refuse this node, one line each; one line for all of them when it is known why."""
+    if daemon.removal.certain:
+        return [f"this node was removed from the cluster, and runs nothing any more: {ADVICE}"]
     hint = "after swarm node rm: run swarm reset on this host and join anew"
     found = daemon.streams.refusals()
     told = [

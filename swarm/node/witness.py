@@ -11,6 +11,7 @@ from swarm.errors import StartRefused
 from swarm.model.ids import NodeId
 from swarm.model.liveness import EngineState
 from swarm.model.node import Node
+from swarm.model.removal import Removal
 
 
 class NoRunner:
@@ -18,6 +19,9 @@ class NoRunner:
 
     engine_state = (EngineState.UNKNOWN, "")
     containers = 0
+
+    def tell_removal(self, removal: Removal) -> None:
+        """Nothing runs here that it could concern."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Nothing is to be done."""

@@ -20,12 +20,13 @@ from swarm.model.container import ContainerSeen, EngineEvent
 from swarm.model.ids import ClusterId, NodeId
 from swarm.model.liveness import EngineState
 from swarm.model.phase import ENDS
+from swarm.model.removal import Removal
 from swarm.model.task import TaskSpec
 from swarm.ports import EngineError
 from swarm.runner import invariants, labels, outcomes, reports
 from swarm.runner.config import RunnerConfig
 from swarm.runner.copies import Copy, Holdings, adopt, stray
-from swarm.runner.effects import AbandonOperation, Effect, NeedBarrier, Notice, Operation, Run, SendReports, StartOperation
+from swarm.runner.effects import AbandonOperation, Effect, NeedBarrier, Notice, Operation, SendReports, StartOperation
 from swarm.runner.fence import Fence
 from swarm.runner.reconcile import Abandon, Create, Do, Forget, JudgeExit, Look, MarkRunning, MarkStopped, next_step
 
@@ -50,12 +51,13 @@ class Runner:
         now: float,
         rebooted: bool = False,
         remembered: Holdings | None = None,
+        removal: Removal = Removal.NONE,
     ) -> None:
         self.node_id, self.node_name, self.node_address, self.cluster_id = node_id, node_name, node_address, cluster_id
         self.config = config
         self.rng = rng
         self.now = now
-        self.fence = Fence(config=config, rebooted=rebooted, now=now)
+        self.fence = Fence(config=config, rebooted=rebooted, now=now, removal=removal)
         self.restarted_host = rebooted
         self.applied_index = 0
         self.held: dict[str, tuple[Assignment, TaskSpec]] = {}
@@ -72,7 +74,7 @@ class Runner:
         self._engine_lost_at = now
         self._decided_at = -NEVER
         self._outbox: Outbox[Effect] = Outbox()
-        if remembered is not None and remembered.cluster_id == cluster_id:
+        if remembered is not None and remembered.cluster_id == cluster_id and not self.disowned:
             self.trusted = True
             self._take_held(remembered.applied_index, {a.id: (a, spec) for a, spec in remembered.held}, now)
 
@@ -83,7 +85,7 @@ class Runner:
         leader just named it (the log was recovered to less than this node once saw)."""
         self.now = now
         named = self.fence.named_index
-        if applied_index < self.applied_index and (named is None or named >= self.applied_index):
+        if self.disowned or (applied_index < self.applied_index and (named is None or named >= self.applied_index)):
             return
         self._take_held(applied_index, held, now)
         self._decide_all()
@@ -95,6 +97,15 @@ class Runner:
             self.trusted = True
             for copy in self.copies.values():
                 reports.hurry(copy)
+        self._decide_all()
+
+    def on_removal(self, removal: Removal, now: float) -> None:
+        """What this node knows of its own removal changed. A removed one holds nothing more: all of its containers go."""
+        self.now, self.fence.removal = now, removal
+        if self.disowned:
+            self._take_held(self.applied_index, {}, now)
+            for copy in self.strays.values():
+                copy.gone = True
         self._decide_all()
 
     def on_leader_contact(self, now: float) -> None:
@@ -205,6 +216,11 @@ class Runner:
         return self.fence.is_fresh(self.applied_index)
 
     @property
+    def disowned(self) -> bool:
+        """This node was removed for certain: nothing that the log last assigned to it is its own any more."""
+        return self.fence.removal is Removal.CERTAIN
+
+    @property
     def running(self) -> int:
         """How many of our containers run."""
         return sum(copy.alive for copy in (*self.copies.values(), *self.strays.values()))
@@ -270,7 +286,7 @@ class Runner:
         """A container that is ours by its labels and claimed by no assignment: tell people, and wait; a leftover of an
         assignment that was just cleared away waits for nobody."""
         copy = stray(assignment_id, seen, self.now)
-        copy.gone = assignment_id in self._forgotten
+        copy.gone = self.disowned or assignment_id in self._forgotten
         self.strays[seen.container_id] = copy
         if not copy.gone:
             self._outbox.emit(Notice("stray", _name(copy), "carries this node's labels, but no assignment claims it"))
@@ -323,7 +339,7 @@ class Runner:
                 case Do(operation):
                     self._begin(copy, operation)
                 case Create():
-                    self._begin(copy, self._plan(copy))
+                    self._begin(copy, outcomes.run_of(self, copy))
                 case MarkRunning():
                     outcomes.mark_running(copy, self.now)
                 case JudgeExit():
@@ -348,20 +364,6 @@ class Runner:
         self.operations[copy.operation_number] = copy
         outcomes.note_begin(copy, operation, self.now)
         self._outbox.emit(StartOperation(copy.operation_number, operation))
-
-    def _plan(self, copy: Copy) -> Run:
-        assert copy.record is not None and copy.spec is not None
-        return Run(
-            labels.plan_of(
-                cluster_id=self.cluster_id,
-                node_id=self.node_id,
-                node_name=self.node_name,
-                node_address=self.node_address,
-                assignment=copy.record,
-                spec=copy.spec,
-                cgroup_parent=self.config.cgroup_parent,
-            )
-        )
 
     def _forget(self, copy: Copy) -> None:
         if self.copies.get(copy.assignment_id) is copy:

@@ -5,24 +5,27 @@ or some seconds without the leader the fence is down. It asks a barrier: the com
 after the fence went down. Once this node has applied that far, everything decided before is known here, and the fence is up.
 
 After a reboot nobody's containers run, so there is nothing to adopt and a whole cluster may be waiting for each other: with no
-leader in reach the assignments last held are started after a wait.
+leader in reach the assignments last held are started after a wait. Not on a node that knows, or was told, that it was removed:
+what it held runs elsewhere.
 
 Pure: no I/O, no clock, no randomness of its own. Promise: `may_start` is true only with an applied index at or above a commit
-index asked for after the fence last went down, or in the one case after a reboot.
+index asked for after the fence last went down, or in the one case after a reboot; never on a removed node.
 """
 
 from __future__ import annotations
 
 import math
 
+from swarm.model.removal import Removal
 from swarm.runner.config import RunnerConfig
 
 
 class Fence:
     """Down at first. `number` counts how often it went down: an answer to an older question raises nothing."""
 
-    def __init__(self, *, config: RunnerConfig, rebooted: bool, now: float) -> None:
+    def __init__(self, *, config: RunnerConfig, rebooted: bool, now: float, removal: Removal = Removal.NONE) -> None:
         self.config = config
+        self.removal = removal
         self.number = 1
         self.started_at = now
         self.rebooted = rebooted
@@ -86,8 +89,8 @@ class Fence:
 
     def may_start(self, applied_index: int, now: float) -> bool:
         """Whether something that never ran here may be started."""
-        return self.is_fresh(applied_index) or self.waited_after_reboot(now)
+        return not self.removal and (self.is_fresh(applied_index) or self.waited_after_reboot(now))
 
     def may_restart(self, applied_index: int, now: float) -> bool:
         """Whether something that ran here may be started again. Needs no leader, but for the wait after a reboot."""
-        return not self.rebooted or self.may_start(applied_index, now)
+        return not self.removal and (not self.rebooted or self.may_start(applied_index, now))

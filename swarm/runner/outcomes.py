@@ -15,6 +15,7 @@ import msgspec
 from swarm.model.container import ContainerSeen, ContainerStatus, EngineEvent, EngineTrouble
 from swarm.model.phase import Phase
 from swarm.ports import EngineError
+from swarm.runner import labels
 from swarm.runner.copies import Copy
 from swarm.runner.effects import Inspect, Operation, Remove, Run, Start, Stop
 from swarm.runner.restart import exit_reason, judge_exit
@@ -26,6 +27,22 @@ _OF_THE_CONTAINER = frozenset({EngineTrouble.CONFLICT, EngineTrouble.OTHER})
 """Nothing that was asked for is wrong: an engine that crashed in the middle of a start can start that container never again."""
 _PATIENT = frozenset({EngineTrouble.UNREACHABLE, EngineTrouble.NO_SPACE})
 _JITTER = 1.25
+
+
+def run_of(runner: Runner, copy: Copy) -> Run:
+    """The operation that makes and starts this copy's container."""
+    assert copy.record is not None and copy.spec is not None
+    return Run(
+        labels.plan_of(
+            cluster_id=runner.cluster_id,
+            node_id=runner.node_id,
+            node_name=runner.node_name,
+            node_address=runner.node_address,
+            assignment=copy.record,
+            spec=copy.spec,
+            cgroup_parent=runner.config.cgroup_parent,
+        )
+    )
 
 
 def note_begin(copy: Copy, operation: Operation, now: float) -> None:

@@ -176,6 +176,14 @@ async def test_status_says_who_may_fail(path: Path) -> None:
         assert status["counters"]["packets_dropped"] == 3
 
 
+async def test_a_removed_nodes_status_says_that_alone_and_nothing_of_a_cluster_that_is_not_its_own(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        face.see("n2", MemberStatus.DEAD)
+        assert (await asked(client.get, "/v1/status")).content["problems"] == ["node n2 is dead"]
+        face.is_removed, face.refused = True, ["this node was removed"]
+        assert (await asked(client.get, "/v1/status")).content["problems"] == ["this node was removed"]
+
+
 async def test_status_says_what_a_full_disk_costs_a_node_and_its_vote(path: Path) -> None:
     async with served(path) as (face, _, client):
         face.engines = dict.fromkeys(map(NodeId, ("id-n1", "id-n2", "id-n3")), EngineState.FULL)

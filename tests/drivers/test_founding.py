@@ -18,11 +18,13 @@ from swarm.drivers import founding
 from swarm.drivers.boot import Belonging, Desk, ask, belonging_of, voters_of
 from swarm.drivers.founding import Founding, JoinCluster, ProposeFounding, Wait, check_start, decide
 from swarm.drivers.link import close_now
+from swarm.drivers.removal import OwnRemoval
 from swarm.errors import BadMessage, Conflict, PeerError, StartRefused, StoreFailure, Unauthenticated, Unavailable, Unreachable
 from swarm.model.command import Found
 from swarm.model.entry import Entry
 from swarm.model.ids import ClusterId
 from swarm.model.node import Node
+from swarm.model.removal import Removal
 from swarm.ports import PROTOCOL_BOOT, SecureStream
 from swarm.wire import codec
 from swarm.wire.boot import BOOT_VERSION, Granted, Greet, Greeting, Join, Propose, Refused, Welcome
@@ -348,6 +350,26 @@ async def test_a_refusal_that_waiting_cannot_change_ends_the_start() -> None:
         with pytest.raises(StartRefused, match="the name 'n9' is taken") as caught:
             await newcomer.settle(addresses)
     assert caught.value.hint == "start with another --name"
+
+
+async def test_through_a_removed_node_nobody_joins_and_another_peer_is_asked_where_there_is_one() -> None:
+    removed, there = member(1), member(2)
+    out = OwnRemoval(Removal.CERTAIN, save=unsaved, tell=lambda known: None)
+
+    async def admit(node: Node) -> tuple[Node, ...]:
+        out.refuse_admission("n1")
+        raise AssertionError("a removed node admits nobody")
+
+    removed.desk.admit = admit
+    async with serving(removed, there) as addresses:
+        with pytest.raises(StartRefused, match=f"{addresses[0]} is no member of its cluster any more") as caught:
+            await Starter(9).settle(addresses[:1])
+        assert "name another peer" in caught.value.hint
+        assert (await Starter(9).settle(addresses)).nodes == (node_of(2), node_of(9))
+
+
+async def unsaved(known: Removal) -> None:
+    await trio.lowlevel.checkpoint()
 
 
 async def test_a_wrong_token_is_told_at_once_naming_the_peer() -> None:

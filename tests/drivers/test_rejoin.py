@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,10 +18,12 @@ from swarm.adapters.tcp import PeerPort, listener_port, open_listener
 from swarm.drivers.keys import KeyStore
 from swarm.drivers.link import close_now
 from swarm.drivers.rejoin import STRANGERS_MAX, RejoinDesk, Rejoining, believed
+from swarm.drivers.removal import OwnRemoval
 from swarm.drivers.streams import Streams
-from swarm.errors import Unauthenticated
+from swarm.errors import Unauthenticated, Unavailable
 from swarm.model.ids import NodeId
 from swarm.model.node import Node
+from swarm.model.removal import Removal
 from swarm.model.secret import Authority, SecretRecord, Secrets
 from swarm.ports import PROTOCOL_PEER, PROTOCOL_REJOIN, SecureStream
 from swarm.wire.codec import encode
@@ -72,6 +75,19 @@ class Held:
         raise AssertionError("no log here")
 
 
+class NoLeader:
+    """Until `answers` is set."""
+
+    leader_contact_age_s = math.inf
+    answers = False
+
+    async def read_barrier(self, timeout_s: float = 3.0) -> int:
+        await trio.lowlevel.checkpoint()
+        if not self.answers:
+            raise Unavailable("no leader in reach")
+        return 1
+
+
 class Member:
     """A daemon's peer port: streams, and the rejoin handshake in both directions."""
 
@@ -88,14 +104,30 @@ class Member:
         )
         store: KeyStore = self.store
         self.secrets = Secrets(tuple(SecretRecord(each, AUTHORITIES[each]) for each in sorted({sending, *accepted})), sending)
-        self.desk = RejoinDesk(CLUSTER, store, self.admitted.get, lambda: self.secrets)
+        self.removed: set[NodeId] = set()
+        self.desk = RejoinDesk(CLUSTER, store, self.admitted.get, lambda: self.secrets, lambda: self.removed)
+        self.leader = NoLeader()
+        self.marks: list[Removal] = []
+        self.told: list[Removal] = []
+        self.removal = OwnRemoval(Removal.NONE, self.mark, self.told.append)
         self.rejoining = Rejoining(
-            self.node_id, CLUSTER, store, self.streams, self.port, lambda: self.admitted, self.replace
-        )
+            self.node_id, CLUSTER, store, self.streams, self.port, lambda: self.admitted, self.replace,
+            leader=self.leader, removal=self.removal,
+        )  # fmt: skip
         self.port.handle(PROTOCOL_PEER, self.streams.accept)
         self.port.handle(PROTOCOL_REJOIN, self.desk.accept)
         self.connected = trio.Event()
         self.address = ""
+
+    async def mark(self, known: Removal) -> None:
+        await trio.lowlevel.checkpoint()
+        self.marks.append(known)
+
+    def forget(self, other: Member) -> None:
+        """The log here removes it."""
+        del self.admitted[other.node_id]
+        self.removed.add(other.node_id)
+        self.streams.recheck()
 
     def put_in_force(self) -> None:
         handed = self.store.handed
@@ -174,13 +206,66 @@ async def test_a_removed_node_with_its_old_folder_is_refused_and_told_why() -> N
     removed, one, two = Member(3, 0), Member(1, 1, retired=(0,)), Member(2, 1, retired=(0,))
     async with running(removed, one, two):
         for member in (one, two):
-            del member.admitted[removed.node_id]
-            member.streams.recheck()
+            member.forget(removed)
         await estranged(removed, one, two)
         await removed.rejoining._round()
         assert "was removed" in removed.rejoining.refused
+        assert removed.removal.certain and removed.marks == removed.told == [Removal.CERTAIN]
         assert removed.store.handed.sending == SECRETS[0]
         assert one.desk.counters == {"rejoin_refused": 1}
+
+
+async def test_two_nodes_that_were_removed_together_are_told_although_they_reach_each_other() -> None:
+    """A majority of the three that they know; neither would ask anybody if that were enough."""
+    first, second, present = Member(3, 0), Member(4, 0), Member(1, 1, retired=(0,))
+    async with running(first, second, present) as nursery:
+        for member in (first, second):
+            present.forget(member)
+        with trio.fail_after(10):
+            await first.connected.wait()
+        await estranged(first, present)
+        first.connected = trio.Event()
+        nursery.start_soon(first.rejoining.run)
+        with trio.fail_after(10):
+            while not first.removal.certain:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+async def test_one_that_does_not_know_a_node_is_not_taken_to_have_removed_it() -> None:
+    """Its log may not have come to the admission yet."""
+    newcomer, behind = Member(3, 0), Member(1, 1, retired=(0,))
+    async with running(newcomer, behind):
+        del behind.admitted[newcomer.node_id]
+        behind.streams.recheck()
+        await estranged(newcomer, behind)
+        await newcomer.rejoining._round()
+        assert newcomer.rejoining.refused and newcomer.marks == newcomer.told == []
+
+
+async def test_the_word_of_a_minority_is_kept_and_a_leaders_answer_revokes_it() -> None:
+    away, liar = Member(3, 0), Member(1, 2, retired=(0,))
+    async with running(away, liar):
+        for number in (4, 5, 6):
+            away.admitted[node_id_of(number)] = node_of(number)
+        liar.forget(away)
+        await estranged(away, liar)
+        await away.rejoining._round()
+        assert away.marks == [Removal.TOLD] and not away.removal.certain
+        await away.rejoining._look_for_a_leader()
+        assert away.marks == [Removal.TOLD], "nobody leads"
+        away.leader.answers = True
+        await away.rejoining._look_for_a_leader()
+        assert away.marks == away.told == [Removal.TOLD, Removal.NONE]
+
+
+async def test_what_the_log_here_says_of_the_removal_is_final() -> None:
+    told: list[Removal] = []
+    removal = OwnRemoval(Removal.NONE, Member(3, 0).mark, told.append)
+    removal.read_in_log(False)
+    assert told == []
+    removal.read_in_log(True)
+    await removal.revoke()
+    assert told == [Removal.CERTAIN] and removal.certain and not removal.may_be_wrong
 
 
 async def test_removed_nodes_that_connect_and_say_nothing_hold_few_places_and_none_of_the_members() -> None:

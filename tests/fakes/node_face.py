@@ -62,6 +62,8 @@ class MemoryFace:
         self.logs_go_on = False
         self.logs_refusal: Exception | None = None
         self.kept: list[QueuedSubmit] = []
+        self.is_removed = False
+        self.refused: list[str] = []
         self._authority = (fingerprint or hashlib.sha256(b"authority").digest(), authority_pem)
 
     @property
@@ -106,8 +108,11 @@ class MemoryFace:
         await trio.lowlevel.checkpoint()
         return list(self.rows.values())
 
+    def removed(self) -> bool:
+        return self.is_removed
+
     def refusals(self) -> list[str]:
-        return []
+        return self.refused
 
     def engine_state(self) -> tuple[EngineState, str]:
         return self.engines.get(self.node_id, EngineState.UP), "24.0"

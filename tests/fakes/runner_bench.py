@@ -15,6 +15,7 @@ from swarm.model.container import ContainerSeen, EngineEvent, EngineTrouble
 from swarm.model.ids import ClusterId, NodeId, TaskId
 from swarm.model.liveness import EngineState
 from swarm.model.phase import ENDS, Desired, Phase, may_move
+from swarm.model.removal import Removal
 from swarm.model.task import Restart, RestartKind, TaskSpec
 from swarm.ports import EngineError
 from swarm.runner import labels
@@ -62,7 +63,9 @@ class Bench:
 
     # ---- the daemon
 
-    def boot(self, *, rebooted: bool = False, remember: bool = False, applied: bool = True) -> None:
+    def boot(
+        self, *, rebooted: bool = False, remember: bool = False, applied: bool = True, removal: Removal = Removal.NONE
+    ) -> None:
         """A new process. What the old one had asked of the engine still happens, but nobody hears of it."""
         self._life += 1
         remembered = self.core.holdings() if remember else None
@@ -76,6 +79,7 @@ class Bench:
             now=self.now,
             rebooted=rebooted,
             remembered=remembered,
+            removal=removal,
         )
         if applied:
             self.core.on_assignments(self.applied_index, dict(self.records), self.now)

@@ -129,6 +129,7 @@ def test_a_removed_node_is_refused_everywhere_and_its_host_joins_anew_with_the_n
     ids = {node["name"]: node["id"] for node in cluster.nodes().values()}
     cluster.submit("a", "--constraint", "node.name==h1")
     before = cluster.runs()
+    cluster.submit("b", "--constraint", "node.name==h3")
     host = cluster.net.host(3)
     cluster.net.crash_daemon(3)
     cluster.ok(1, "node", "rm", "--force", "h3")
@@ -147,8 +148,11 @@ def test_a_removed_node_is_refused_everywhere_and_its_host_joins_anew_with_the_n
         forged = cluster.net.run(3, str(SWARM.parent / "python"), "-c", FORGE, *places, speaker)
         assert forged.returncode == 0, forged.stderr
     assert cluster.json(1, "status")["counters"]["dropped_unknown_key"] >= 100
+    assert cluster.runs_on(3), "nobody has told it"
     cluster.net.restart_daemon(3)
-    eventually(lambda: "was removed" in cluster.swarm(3, "status").stdout, "the removed node to be told")
+    told = "this node was removed from the cluster, and runs nothing any more"
+    eventually(lambda: told in cluster.swarm(3, "status").stdout, "the removed node to be told")
+    eventually(lambda: not cluster.runs_on(3), "what it had to be stopped: it may run elsewhere")
     assert {name for name, node in cluster.nodes().items() if node["status"] == "alive"} == {"h1", "h2"}
     assert {number: suspicions(cluster)[number] for number in (1, 2)} == {number: suspected[number] for number in (1, 2)}
     assert before <= cluster.runs()

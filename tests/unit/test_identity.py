@@ -19,6 +19,7 @@ from swarm.adapters.store_file import GENERATION as STORE_GENERATION
 from swarm.adapters.store_file import GenerationFile
 from swarm.errors import StartRefused, Unauthenticated
 from swarm.model.ids import ClusterId
+from swarm.model.removal import Removal
 from tests.fakes.loopback_members import node_of
 
 CLUSTER_ID = ClusterId("ab" * 16)
@@ -53,6 +54,16 @@ def test_everything_in_it_is_for_its_owner_only(tmp_path: Path) -> None:
     for path in (tmp_path / "data").iterdir():
         assert path.stat().st_mode & 0o077 == 0, path
     folder.close()
+
+
+def test_what_a_node_knows_of_its_removal_outlives_its_daemon(tmp_path: Path) -> None:
+    for known in (Removal.TOLD, Removal.CERTAIN, Removal.NONE):
+        folder = opened(tmp_path)
+        folder.mark_removal(known)
+        folder.close()
+        again = opened(tmp_path)
+        assert again.removal is known
+        again.close()
 
 
 def test_two_daemons_cannot_share_a_folder(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from swarm.model.assignment import assignment_id
 from swarm.model.container import ContainerStatus, EngineEvent
 from swarm.model.ids import NodeId, TaskId
 from swarm.model.phase import Desired, Phase
+from swarm.model.removal import Removal
 from swarm.model.resources import Resources
 from swarm.model.task import Mount, MountKind, Port, Restart, RestartKind
 from swarm.runner import labels
@@ -205,6 +206,66 @@ def test_after_a_reboot_with_a_leader_they_start_at_once() -> None:
     bench.run(3)
     assert running(bench, key)
     assert bench.record(key).restarts == 1
+
+
+@pytest.mark.parametrize("removal", [Removal.TOLD, Removal.CERTAIN])
+def test_after_a_reboot_a_removed_node_starts_nothing(removal: Removal) -> None:
+    """What it last held runs elsewhere. Also when it learns of it in the wait, and when it is told by one member only."""
+    for known_before in (False, True):
+        bench = Bench()
+        bench.run(1)
+        bench.assign()
+        bench.run(2)
+        bench.leader = False
+        bench.power_cut()
+        begun = bench.begun(Run) + bench.begun(Start)
+        bench.boot(rebooted=True, remember=True, removal=removal if known_before else Removal.NONE)
+        bench.run(10)
+        bench.core.on_removal(removal, bench.now)
+        bench.run(100)
+        assert bench.begun(Run) + bench.begun(Start) == begun
+
+
+def test_a_node_that_is_certain_of_its_removal_stops_and_removes_all_that_is_its_own() -> None:
+    bench = Bench()
+    bench.run(1)
+    key = bench.assign()
+    bench.run(2)
+    foreign = bench.containers.add("foreign", ours("t2", 1, node="b" * 32))
+    bench.leader = False
+    bench.core.on_removal(Removal.TOLD, bench.now)
+    bench.run(100)
+    assert running(bench, key), "the word of one is not enough for that"
+    bench.core.on_removal(Removal.CERTAIN, bench.now)
+    bench.run(30)
+    assert bench.containers.of(key) is None and foreign.container_id in bench.containers.boxes
+    bench.publish()
+    bench.run(100)
+    assert bench.containers.of(key) is None, "the log here is the past"
+
+
+def test_a_removed_node_finds_after_a_restart_what_it_still_has_to_stop() -> None:
+    bench = Bench()
+    bench.run(1)
+    key = bench.assign()
+    bench.run(2)
+    bench.leader = False
+    bench.boot(remember=True, removal=Removal.CERTAIN)
+    bench.run(30)
+    assert bench.containers.of(key) is None
+
+
+def test_a_removal_that_was_undone_gives_the_node_its_work_again() -> None:
+    bench = Bench()
+    bench.run(1)
+    bench.core.on_removal(Removal.CERTAIN, bench.now)
+    key = bench.assign()
+    bench.run(5)
+    assert bench.containers.of(key) is None
+    bench.core.on_removal(Removal.NONE, bench.now)
+    bench.publish()
+    bench.run(5)
+    assert running(bench, key)
 
 
 def test_a_daemon_restart_is_no_reboot() -> None:
