@@ -86,7 +86,8 @@ def _problems(
 ) -> list[str]:
     """One line each, the gravest first."""
     stopped_at, may = consensus.stopped_at, quorum.may
-    found = [f"voter {each} and the leader do not reach each other (swarm node rtt): it counts as missing" for each in quorum.cut_off]
+    lost = "and the leader do not reach each other (swarm node rtt): it counts as missing"
+    found = [f"voter {name} {lost}" for name in quorum.cut_off]
     if stopped_at:
         found.append(f"apply stopped: {stopped_at}; upgrade swarm on this node")
     if not may.quorum:

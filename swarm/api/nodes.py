@@ -112,28 +112,45 @@ async def confirm_dead(api: Api, request: Request) -> Response:
 
 
 async def remove_node(api: Api, request: Request) -> Response:
-    """DELETE /v1/nodes/{ref}?force=1: it is a member no more, for good, and the secret is rotated. 204. A node that answers and
-    has tasks needs force: they stop there first, for some seconds at most."""
+    """DELETE /v1/nodes/{ref}?force=1: it is a member no more, for good, and the secret is rotated. 204. A node that answers needs
+    force, unless it was drained; if it has tasks, they stop there first, for some seconds at most."""
     await read_body(request)
     force = request.query_params.get("force") in ("1", "true")
     node = find_node(api.face, request.path_params["ref"])
     row = node_rows(api, [node])[0]
-    if row["status"] == MemberStatus.ALIVE.value and row["tasks"] and not force:
-        raise Conflict(
-            f"node '{node.name}' runs {row['tasks']} tasks", cause="removing it would stop them before they run elsewhere",
-            hint=f"swarm node drain {node.name} first, or: swarm node rm -f {node.name}",
-        )  # fmt: skip
     if tuple(api.face.consensus().voters) == (node.id,):
         raise Conflict(
             f"node '{node.name}' is the only voter", cause="without it the others could decide nothing any more",
             hint="run swarm down --drain on it: it gives its vote away before it leaves",
         )  # fmt: skip
+    if row["status"] == MemberStatus.ALIVE.value and not force:
+        _refuse_removing_one_that_answers(node, row)
     request_id = request_id_of(request)
     if row["status"] == MemberStatus.ALIVE.value and row["tasks"]:
         with trio.move_on_after(STOP_S_MAX):
             await _stop_what_runs(api, node)
     await begin_rotation(api, request_id, reason=f"node {node.name} was removed", remove=node.id)
     return Response(status_code=204)
+
+
+def _refuse_removing_one_that_answers(node: Node, row: Shape) -> None:
+    """Raises `Conflict`. A drained node that does not lead is what its operator is done with."""
+    anyway = f"swarm node rm -f {node.name}"
+    if row["tasks"]:
+        raise Conflict(
+            f"node '{node.name}' runs {row['tasks']} tasks", cause="removing it would stop them before they run elsewhere",
+            hint=f"swarm node drain {node.name} first, or: {anyway}",
+        )  # fmt: skip
+    if row["leader"]:
+        raise Conflict(
+            f"node '{node.name}' leads the cluster", cause="removing it would leave the others without a leader for a moment",
+            hint=f"run swarm down --drain on it: it hands the lead over and leaves; or: {anyway}",
+        )  # fmt: skip
+    if node.availability is Availability.ACTIVE:
+        raise Conflict(
+            f"node '{node.name}' answers", cause="a removed node is never admitted again under its identity",
+            hint=f"swarm node drain {node.name} first, or: {anyway}",
+        )  # fmt: skip
 
 
 async def _stop_what_runs(api: Api, node: Node) -> None:

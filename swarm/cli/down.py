@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +14,13 @@ import click
 from swarm.cli.asking import StillWaiting, connected
 from swarm.cli.node import wait_until_empty
 from swarm.client.client import SOCKET_DEFAULT, Client, node_path
-from swarm.errors import Conflict, NotFound, Unavailable, UsageError
+from swarm.errors import Conflict, NotFound, OperatorError, Unavailable, UsageError
 from swarm.schema.node_config import DATA_DEFAULT
+from swarm.schema.waiting import LOCK, Waiting, is_locked, process_using, read_note, remove_note
 
 STOP_S_MAX = 60.0
 MARKS = frozenset({"node.json", "log.db", "cluster.json"})
 """A folder without any of these is not the daemon's, and is left alone."""
-LOCK = "lock"
 
 
 @click.command()
@@ -32,13 +34,52 @@ def down(drain: bool, timeout_s: float, socket_path: str, address: str) -> None:
     """
     if address:
         raise UsageError("swarm down ends the daemon of this host", cause="--addr names another", hint="run it on that host")
+    waiting = read_note(socket_path)
+    if waiting is not None:
+        end_waiting(waiting, socket_path)
+        return
     with Client(socket_path=socket_path) as node:
+        warning = "" if drain else what_a_pause_costs(node)
         if drain:
             drain_self(node, timeout_s)
         process = process_at(socket_path) if drain else 0
         node.write("POST", "/v1/shutdown", {"kind": "leave" if drain else "pause"})
     wait_until_gone(socket_path, process)
     print("the daemon has left the cluster" if drain else "the daemon has ended; its containers run on")
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def what_a_pause_costs(node: Client) -> str:
+    """A sentence, when the others can decide nothing without this node; empty otherwise, and when nothing is known."""
+    try:
+        found = node.get("/v1/status", {"stale": 1}).content
+    except OperatorError:
+        return ""
+    name = found["node"]["name"]
+    if not found["quorum"] or name not in found["may_not_fail"] or sum(found["nodes"].values()) < 2:
+        return ""
+    why = f"{name} was the only voter" if found["voters"] == [name] else f"the voters left are no majority without {name}"
+    return f"{why}: until it is back, nobody takes commands; containers run on (swarm up on it ends that)"
+
+
+def end_waiting(waiting: Waiting, socket_path: str) -> None:
+    """End a daemon that belongs to no cluster yet and serves nobody. Raises `Conflict` where we may not, `StillWaiting`."""
+    holder = waiting.process
+    try:
+        if not holder:
+            raise PermissionError
+        os.kill(holder, signal.SIGTERM)
+    except OSError:
+        cause = f"it holds {waiting.data}, and this user may not look at it"
+        raise Conflict("cannot end the daemon that waits to join a cluster", cause=cause, hint="run it as root") from None
+    deadline = time.monotonic() + STOP_S_MAX
+    while is_locked(os.path.join(waiting.data, LOCK)):
+        if time.monotonic() > deadline:
+            raise StillWaiting(f"process {holder} did not end within {STOP_S_MAX:g} s", hint=f"kill -9 {holder}")
+        time.sleep(0.1)
+    remove_note(socket_path)
+    print(f"the daemon has ended; it belonged to no cluster yet: {waiting.text}")
 
 
 def drain_self(node: Client, timeout_s: float) -> None:
@@ -143,33 +184,6 @@ def refuse_while_running(data: str, socket_path: str) -> None:
         raise Conflict("the daemon is running", cause=f"{data} is locked by it", hint=hint)
     if holder:
         raise Conflict("the daemon is running", cause=f"process {holder} has files in {data} open", hint=hint)
-
-
-def is_locked(path: str) -> bool:
-    """Whether somebody holds the folder's lock, also one whose files we may not look at."""
-    import fcntl
-
-    try:
-        with open(path, "rb") as opened:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
-
-
-def process_using(folder: str) -> int:
-    """A process with an open file in the folder, as far as we may look; 0 for none."""
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            for descriptor in os.listdir(f"/proc/{pid}/fd"):
-                target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
-                if target.startswith(folder + "/") and int(pid) != os.getpid():
-                    return int(pid)
-        except OSError:
-            continue
-    return 0
 
 
 def remove_contents(data: str, names: list[str]) -> None:

@@ -195,13 +195,14 @@ def confirm_dead(node: str, request_id: str, socket_path: str, address: str) -> 
 
 @click.command()
 @click.argument("nodes", nargs=-1, required=True)
-@click.option("-f", "--force", is_flag=True, help="Even if it answers and runs tasks.")
+@click.option("-f", "--force", is_flag=True, help="Also a node that answers: it is stopped, not drained.")
 @writing
 @connected
 def rm(nodes: tuple[str, ...], force: bool, request_id: str, socket_path: str, address: str) -> None:
     """Remove NODES from the cluster, for good: their keys are forgotten and their tasks run elsewhere.
 
-    When one of them is not there, nothing is done.
+    One that answers is drained first (swarm node drain), or removed with -f. When one of them is not there, nothing is done. The
+    join token becomes another one.
     """
     check_one_request(request_id, nodes)
     query = {"force": 1 if force else None}
@@ -212,6 +213,7 @@ def rm(nodes: tuple[str, ...], force: bool, request_id: str, socket_path: str, a
         return own.write("DELETE", node_path(ids[number]), query=query, request_id=request_id)
 
     def tell(number: int, answer: Answer) -> None:
-        print(names[number], flush=True)
+        print(f"{names[number]} is removed for good; to use its host again: swarm reset there, then join anew", flush=True)
 
     ask_each(names, lambda: client(socket_path, address), ask, tell, at_once=1)
+    print("the join token is another now (swarm token show), and API tokens made before have ended (swarm token api)")

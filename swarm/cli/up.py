@@ -47,7 +47,7 @@ VOTER_GIVE_UP_MIN_S = 15.0
               help="A label of this node; may be repeated.  [env var: SWARM_LABELS, with commas]")  # fmt: skip
 @click.option("--token-file", envvar="SWARM_TOKEN_FILE", default="", show_envvar=True, help="A file with the join token.")
 @click.option("--found", envvar="SWARM_FOUND", is_flag=True, show_envvar=True, help="Found a cluster although a token is given.")
-@click.option("--witness", envvar="SWARM_WITNESS", is_flag=True, show_envvar=True,
+@click.option("--witness/--no-witness", envvar="SWARM_WITNESS", default=None, show_envvar=True,
               help="Vote and hold the log, but run no containers; needs no engine.")  # fmt: skip
 @click.option("--voter-give-up", "voter_give_up_s", envvar="SWARM_VOTER_GIVE_UP", default=VOTER_GIVE_UP_S, show_envvar=True,
               show_default=True, type=click.FloatRange(min=VOTER_GIVE_UP_MIN_S),
@@ -60,7 +60,7 @@ VOTER_GIVE_UP_MIN_S = 15.0
               type=click.FloatRange(min=0.01), help="How old the kept history may become.")  # fmt: skip
 def up(
     peers: str, name: str, listen: str, api_listen: str, advertise: str, data: str, socket: str, engine: str,
-    labels: tuple[str, ...], token_file: str, found: bool, witness: bool, voter_give_up_s: float, log_level: str,
+    labels: tuple[str, ...], token_file: str, found: bool, witness: bool | None, voter_give_up_s: float, log_level: str,
     history_size: str, history_days: float,
 ) -> None:  # fmt: skip
     """Run this host's daemon, in the foreground.

@@ -13,6 +13,7 @@ import socket
 import ssl
 
 from swarm.errors import NotFound, Unauthorized, Unavailable
+from swarm.schema.waiting import read_note
 
 API_PORT = 4748
 CONNECT_S = 5.0
@@ -37,6 +38,10 @@ class UnixConnection(http.client.HTTPConnection):
             raise Unauthorized(f"cannot use the daemon's socket {self.path}", cause="permission denied", hint=hint) from None
         except OSError as error:
             self.close()
+            waiting = read_note(self.path)
+            if waiting is not None:
+                hint = "it goes on by itself; swarm down ends it"
+                raise Unavailable("the daemon here belongs to no cluster yet", cause=waiting.text, hint=hint) from None
             cause = "no such socket" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
             hint = "is swarm up running on this host? --socket or SWARM_SOCKET names its socket, --addr another node"
             raise Unavailable(f"no daemon answers at {self.path}", cause=cause, hint=hint) from None

@@ -68,10 +68,16 @@ class JoinCluster:
 Decision = Wait | ProposeFounding | JoinCluster
 
 
-def check_start(*, has_cluster: bool, has_token: bool, has_peers: bool, found: bool) -> None:
+def check_start(*, has_cluster: bool, has_token: bool, has_peers: bool, found: bool, witness: bool) -> None:
     """Raise `StartRefused` where what was given does not say what to do. A node with a cluster just goes on with it."""
     if has_cluster:
         return
+    if witness and not has_peers:
+        raise StartRefused(
+            "a witness cannot found a cluster",
+            cause="nobody in it could run anything",
+            hint="give --peers and --token-file of the one that it is to vote in",
+        )
     if has_peers and not has_token:
         raise StartRefused(
             "cannot join or found with others without the token",

@@ -29,6 +29,7 @@ from swarm.model.entry import Entry
 from swarm.model.ids import NodeId, random_id
 from swarm.node.site import Site, write_at_start
 from swarm.ports import PROTOCOL_BOOT, Batch, Stored
+from swarm.schema.waiting import Waiting, remove_note, write_note
 from swarm.wire import boot
 from swarm.wire.address import PEER_PORT, parse_address
 from swarm.wire.codec import encode
@@ -44,8 +45,9 @@ async def belong(site: Site) -> tuple[ClusterFile, Desk]:
     known = folder.cluster
     check_log(folder.path, site.stored, has_cluster=known is not None)
     check_start(
-        has_cluster=known is not None, has_token=bool(config.token), has_peers=bool(config.peers), found=config.found
-    )
+        has_cluster=known is not None, has_token=bool(config.token), has_peers=bool(config.peers), found=config.found,
+        witness=bool(config.witness),
+    )  # fmt: skip
     secret = _secret(site)
     desk = Desk(
         site.facts,
@@ -110,10 +112,17 @@ def _belonging(known: ClusterFile) -> Belonging:
 async def _settle(site: Site, desk: Desk, secret: bytes) -> ClusterFile:
     """Found or join, and remember it."""
     peers = site.config.peers
-    founding = Founding(
-        desk, peers, dialer=site.port, clock=CLOCK, rng=random.SystemRandom(), say=lambda text: LOG.info("%s", text)
-    )
-    belonging = await founding.settle()
+
+    def say(text: str) -> None:
+        LOG.info("%s", text)
+        write_note(site.config.socket, Waiting(site.config.data, text))
+
+    say(f"waiting to hear of {', '.join(peers)}" if peers else "founding a cluster")
+    founding = Founding(desk, peers, dialer=site.port, clock=CLOCK, rng=random.SystemRandom(), say=say)
+    try:
+        belonging = await founding.settle()
+    finally:
+        remove_note(site.config.socket)
     if site.folder.cluster is None:  # joined: a founding was remembered before it was granted
         nodes = belonging.nodes
         file = ClusterFile(belonging.cluster_id, secret, belonging.recovery_generation, belonging.found, nodes)

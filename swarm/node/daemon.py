@@ -154,9 +154,8 @@ class Daemon:
         )  # fmt: skip
         self.log_source = LogSource(site.engine, self.clock)
         self.queue = SubmitQueue(self.replica, self.catalog, QueueFolder(folder.path), self.clock, cluster_id=cluster.cluster_id)
-        self.api = Api(self.make_face())
+        self.api, self.twins = Api(self.make_face()), Twins(desk, site.port)
         desk.admit = self.admit
-        self.twins = Twins(desk, site.port)
         self.replica.disk.on_news = lambda text: self.gossip.history.note(site.folder.name, text)
         self.gossip.on_twin = self.twins.suspect
         self.replica.subscribe(self.admitted.on_changes)

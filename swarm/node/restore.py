@@ -3,7 +3,11 @@
 The folder gets an identity and a key of its own, a new cluster id and a new secret, and a store that begins with the backup's
 snapshot, made fit for the new cluster (`catalog.backup`). Everything is read and checked before anything is written.
 
-Promise: a folder that holds anything is refused; one that could not be prepared is left empty.
+What a start leaves that founded and joined nothing (a port was taken, say) is as good as an empty folder: an identity that nobody
+has admitted.
+
+Promise: a folder that holds anything else is refused, as is one that a daemon has open; one that could not be prepared is left
+empty.
 """
 
 from __future__ import annotations
@@ -16,18 +20,28 @@ from pathlib import Path
 
 import trio
 
+from swarm.adapters.ballast import BALLAST
 from swarm.adapters.clock import SystemClock
-from swarm.adapters.identity import ClusterFile, DataFolder, open_data_folder
+from swarm.adapters.identity import GENERATION, KEY, LOCK, NODE, ClusterFile, DataFolder, open_data_folder
 from swarm.adapters.store import open_store
+from swarm.adapters.store_file import DATABASE, MARK, SNAPSHOTS
+from swarm.adapters.store_file import GENERATION as STORE_GENERATION
 from swarm.catalog.backup import Contents, contents_untrusted, for_new_cluster_untrusted
 from swarm.errors import BadMessage, Conflict, NotFound, StartRefused, UsageError
 from swarm.model.command import SCHEMA_KNOWN
 from swarm.model.entry import Configuration, HardState, SnapshotMeta, Voter
 from swarm.model.ids import ClusterId, random_id
 from swarm.model.node import Node
+from swarm.node.site import BOOT_FILE
 from swarm.ports import Batch
+from swarm.schema.waiting import is_locked
 from swarm.wire.checksum import crc32c
 from swarm.wire.kept import KeptHeader, parse_untrusted
+
+_OF_A_START = frozenset({
+    LOCK, NODE, KEY, GENERATION, STORE_GENERATION, BOOT_FILE, BALLAST, MARK, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm",
+    SNAPSHOTS,
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +70,7 @@ def read_backup(path: str) -> tuple[KeptHeader, bytes, Contents]:
 def restore_backup(path: str, folder: str, *, name: str, empty_volumes: bool) -> Restored:
     """Prepare `folder`. Raises `NotFound`, `UsageError`, `Conflict` or `StartRefused`, with the folder as it was."""
     header, data, contents = read_backup(path)
-    if os.path.isdir(folder) and os.listdir(folder):
-        raise Conflict(
-            f"cannot restore into {folder}", cause="it is not empty", hint="on a member: swarm reset; or name another with --data"
-        )
+    _check_folder(folder)
     if contents.pinned and not empty_volumes:
         named = ", ".join(f"{task} (on {node})" for task, node in contents.pinned[:10])
         raise Conflict(
@@ -69,6 +80,8 @@ def restore_backup(path: str, folder: str, *, name: str, empty_volumes: bool) ->
     cluster_id = ClusterId(random_id(random.SystemRandom()))
     try:
         _prepare(folder, header, data, cluster_id, name)
+    except Conflict:
+        raise  # it holds a log
     except BaseException as problem:
         for each in os.listdir(folder) if os.path.isdir(folder) else ():
             shutil.rmtree(whole) if os.path.isdir(whole := os.path.join(folder, each)) else os.unlink(whole)
@@ -80,10 +93,26 @@ def restore_backup(path: str, folder: str, *, name: str, empty_volumes: bool) ->
     return Restored(cluster_id, header, contents)
 
 
+def _check_folder(folder: str) -> None:
+    """Raises `Conflict` unless nothing is there, or only what a start leaves."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    if is_locked(os.path.join(folder, LOCK)):
+        raise Conflict(f"cannot restore into {folder}", cause="a daemon has it open", hint="end it first: swarm down")
+    if not _OF_A_START.issuperset(names):
+        raise _not_empty(folder)
+
+
+def _not_empty(folder: str) -> Conflict:
+    hint = "on a member: swarm reset; or name another with --data"
+    return Conflict(f"cannot restore into {folder}", cause="it is not empty", hint=hint)
+
+
 def _prepare(folder: str, header: KeptHeader, data: bytes, cluster_id: ClusterId, name: str) -> None:
     opened = open_data_folder(folder, name=name, rng=random.SystemRandom())
     try:
         store, stored = open_store(opened.path)
+        if stored.entries or stored.snapshot is not None:
+            raise _not_empty(folder)
         me = _node(opened, stored.store_generation)
         term, utc = header.meta.term, SystemClock().utc()
         new, index = for_new_cluster_untrusted(data, cluster_id=cluster_id, me=me, term=term, time_utc=utc)

@@ -33,7 +33,7 @@ from swarm.model.command import SCHEMA_KNOWN
 from swarm.model.container import EngineInfo
 from swarm.model.node import Node
 from swarm.model.resources import Resources
-from swarm.node.witness import refuse_former_runner
+from swarm.node.witness import refuse_change_unsaid
 from swarm.ports import Batch, EngineError, Stored
 from swarm.schema.node_config import PEER_PORT, NodeConfig
 from swarm.wire.address import format_address, parse_address
@@ -96,8 +96,7 @@ async def open_site(config: NodeConfig) -> Site:
     folder = open_data_folder(config.data, name=config.name, rng=random.SystemRandom())
     engine = DockerEngine(config.engine, node_id=folder.node_id)
     host = ProcHost(folder.path)
-    if config.witness:
-        refuse_former_runner(folder.cluster.nodes if folder.cluster is not None else (), folder.node_id)
+    refuse_change_unsaid(folder.cluster.nodes if folder.cluster is not None else (), folder.node_id, config.witness)
     info = None if config.witness else await _ask_engine(engine, config, must_answer=folder.cluster is None)
     listener = await open_listener(*parse_address(config.listen))
     packets = UdpSocket(*parse_address(config.listen))
@@ -173,7 +172,7 @@ def _facts(config: NodeConfig, folder: DataFolder, host: ProcHost, store_generat
         labels=tuple(sorted(config.labels)),
         arch=host.architecture(),
         capacity=Resources(cpu_millicores, memory_bytes, 0 if config.witness else TASKS_MAX),
-        witness=config.witness,
+        witness=bool(config.witness),
         schema_known=SCHEMA_KNOWN,
     )
 
@@ -190,10 +189,11 @@ def _own_address(config: NodeConfig) -> str:
             probe.connect((target, PEER_PORT))  # UDP: chooses a route, sends nothing
             return format_address(str(probe.getsockname()[0]), port)
     except OSError as error:
+        missing = f"no route to the peer {target}" if config.peers else "this host has no default route"
         raise StartRefused(
             "cannot find out which address the other nodes should use for this one",
-            cause=f"no route to {target}: {error.strerror or error}",
-            hint="give it with --advertise",
+            cause=f"{missing}: {error.strerror or error}",
+            hint="give the host's address: --advertise ADDRESS, or --listen ADDRESS",
         ) from None
 
 

@@ -28,11 +28,18 @@ class NoRunner:
         task_status.started()
 
 
-def refuse_former_runner(nodes: tuple[Node, ...], node_id: NodeId) -> None:
-    """Raises `StartRefused` for a node that was a member with an engine: what the log has assigned to it would have nobody that
-    runs or stops it."""
+def refuse_change_unsaid(nodes: tuple[Node, ...], node_id: NodeId, witness: bool | None) -> None:
+    """`nodes` are those of the data folder. Raises `StartRefused` for a witness that is started without a word about it, since it
+    would be given work at once; and for a member with an engine that is to be a witness: what the log has assigned to it would
+    have nobody that runs or stops it."""
     for node in nodes:
-        if node.id == node_id and not node.witness:
+        if node.id == node_id and node.witness and witness is None:
+            raise StartRefused(
+                f"cannot start node '{node.name}' as one that runs containers",
+                cause="this node is a witness",
+                hint="start it with --witness; to make it a worker: --no-witness",
+            )
+        if node.id == node_id and witness and not node.witness:
             raise StartRefused(
                 f"cannot start node '{node.name}' as a witness",
                 cause="it is a member that runs containers",

@@ -38,8 +38,9 @@ class NodeConfig:
     """What the archive of applied entries may take on disk; 0 keeps none."""
     history_days: float = 30.0
     """How old they may become, by the log's time."""
-    witness: bool = False
-    """Vote and hold the log, but run nothing: no engine is needed or asked."""
+    witness: bool | None = None
+    """Vote and hold the log, but run nothing: no engine is needed or asked. None when it was not said: then it is no witness, and
+    one that was is refused rather than given work."""
     voter_give_up_s: float = VOTER_GIVE_UP_S
     """After so many seconds of silence a dead voter that nobody can replace is a voter no more. The leader's counts."""
 

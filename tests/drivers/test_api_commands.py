@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -24,6 +25,7 @@ from swarm.cli.main import main
 from swarm.model.ids import TaskId
 from swarm.model.liveness import MemberStatus
 from swarm.model.outcome import Applied
+from swarm.schema.waiting import Waiting, write_note
 from tests.fakes.node_face import MemoryFace
 
 
@@ -236,7 +238,8 @@ async def test_nodes_are_shown_drained_and_labelled(tmp_path: Path) -> None:
         assert "active" in await swarm.ok("node", "activate", "n2")
         swarm.face.statuses.update({node: MemberStatus.DEAD for node in swarm.face.statuses if node == "id-n3"})
         assert "confirmed" in await swarm.ok("node", "confirm-dead", "n3")
-        assert await swarm.ok("node", "rm", "n3") == "n3\n"
+        said = await swarm.ok("node", "rm", "n3")
+        assert "n3 is removed for good" in said and "swarm token show" in said and "swarm reset" in said
         assert (await swarm("node", "inspect", "n3")).code == 3
 
 
@@ -300,7 +303,9 @@ async def test_down_is_a_pause_unless_drained(tmp_path: Path) -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stop_when_asked)
-            assert "containers run on" in await swarm.ok("down")
+            done = await swarm("down")
+            assert done.code == 0 and "containers run on" in done.out
+            assert "n1 was the only voter: until it is back, nobody takes commands" in done.err
         assert swarm.face.stopped == ["pause"]
 
 
@@ -387,6 +392,33 @@ def test_a_folder_in_use_is_not_reset(tmp_path: Path) -> None:
         holder.kill()
     assert done.code == 4 and str(holder.pid) in done.err
     assert (tmp_path / "log.db").exists()
+
+
+HOLDS_A_FOLDER = """
+import fcntl, sys, time
+lock = open(sys.argv[1], 'w')
+fcntl.flock(lock, fcntl.LOCK_EX)
+print('locked', flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_daemon_that_waits_for_a_cluster_is_found_says_what_it_waits_for_and_is_ended(tmp_path: Path) -> None:
+    """It serves nobody yet, so `reset` would send people to `down`, and `down` to a daemon that does not answer."""
+    shell = Shell(tmp_path / "swarm.sock", None)  # type: ignore[arg-type]
+    data = tmp_path / "data"
+    data.mkdir()
+    write_note(str(shell.path), Waiting(str(data), "waiting for the peer h2"))
+    assert "is swarm up running" in shell.run(("status",)).err, "the note of one that has ended says nothing"
+    command = [sys.executable, "-c", HOLDS_A_FOLDER, str(data / "lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "locked\n"
+        status = shell.run(("status",))
+        assert status.code == 6 and "waiting for the peer h2" in status.err and "swarm down" in status.err
+        done = shell.run(("down",))
+        assert done.code == 0 and "belonged to no cluster yet" in done.out
+        assert holder.wait(timeout=10) == -signal.SIGTERM
+    assert not list(tmp_path.glob("*.waiting"))
 
 
 def test_a_locked_folder_is_not_reset(tmp_path: Path) -> None:

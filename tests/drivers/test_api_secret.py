@@ -68,7 +68,7 @@ async def test_the_same_request_at_a_node_that_does_not_know_it_yet_is_no_second
 async def test_removing_a_node_rotates_in_the_same_entry_also_while_another_rotation_is_under_way(path: Path) -> None:
     async with served(path) as (face, _, client):
         await asked(client.write, "POST", "/v1/secret/rotate")
-        await asked(client.write, "DELETE", "/v1/nodes/n3")
+        await asked(client.write, "DELETE", "/v1/nodes/n3?force=1")
         assert [type(command).__name__ for command, _ in face.submitted] == ["RotateSecret", "RotateSecret"]
         shown = (await asked(client.get, "/v1/secret")).content
         assert (shown["number"], shown["reason"], shown["waits_for"]) == (2, "node n3 was removed", ["n1", "n2"])

@@ -146,6 +146,21 @@ async def test_nodes_are_listed_labelled_drained_confirmed_dead_and_removed(path
             await asked(client.get, "/v1/nodes/n3")
 
 
+async def test_a_node_that_answers_is_removed_when_it_was_drained_or_with_force_the_leader_with_force_only(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        face.status["voters"] = (NodeId("id-n1"), NodeId("id-n2"))
+        for name, words in (("n2", "answers"), ("n1", "leads the cluster")):
+            with pytest.raises(Conflict, match=words) as caught:
+                await asked(client.write, "DELETE", f"/v1/nodes/{name}")
+            assert f"swarm node rm -f {name}" in caught.value.hint
+            await asked(client.write, "POST", f"/v1/nodes/{name}/drain")
+        with pytest.raises(Conflict, match="leads the cluster"):
+            await asked(client.write, "DELETE", "/v1/nodes/n1")
+        await asked(client.write, "DELETE", "/v1/nodes/n2")
+        await asked(client.write, "DELETE", "/v1/nodes/n3?force=1")
+        assert [row["name"] for row in (await asked(client.get, "/v1/nodes")).content] == ["n1"]
+
+
 class RunnersObey(MemoryFace):
     """What is told to stop is reported stopped when somebody waits for news."""
 

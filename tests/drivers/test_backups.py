@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import socket
@@ -133,6 +134,25 @@ def test_nothing_is_restored_over_something_or_from_a_damaged_file(tmp_path: Pat
         assert "checksum" in swarm("backup", *arguments, code=2)
     assert not (tmp_path / "fresh").exists()
     swarm("backup", "inspect", str(tmp_path / "nowhere"), code=3)
+
+
+def test_a_folder_whose_start_failed_counts_as_empty_and_one_that_is_in_use_or_holds_a_log_does_not(tmp_path: Path) -> None:
+    backup, data = tmp_path / "backup", tmp_path / "data"
+    write_backup(backup, old_cluster())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "swarm", "up", "--witness", "--data", str(data), "--listen", f"127.0.0.1:{port}"]
+        assert subprocess.run(command, capture_output=True, timeout=60).returncode == 9
+    assert (data / "node.json").exists(), "an identity is left behind"
+    with (data / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "a daemon has it open" in swarm("backup", "restore", str(backup), "--data", str(data), code=4)
+    assert (data / "node.json").exists()
+    swarm("backup", "restore", str(backup), "--data", str(data))
+    assert "not empty" in swarm("backup", "restore", str(backup), "--data", str(data), code=4)
+    (data / "cluster.json").rename(tmp_path / "lost")
+    assert "not empty" in swarm("backup", "restore", str(backup), "--data", str(data), code=4)
+    assert (data / "log.db").exists()
 
 
 def test_tasks_with_data_on_a_node_are_restored_only_when_that_is_accepted(tmp_path: Path) -> None:

@@ -465,18 +465,22 @@ def test_only_its_own_addresses_are_no_founding() -> None:
     [
         ({"has_token": True}, "a token, but no peers and no data"),
         ({"has_peers": True}, "without the token"),
+        ({"witness": True}, "a witness cannot found a cluster"),
     ],
 )
 def test_a_start_that_does_not_say_what_to_do_is_refused(given: dict[str, bool], words: str) -> None:
-    nothing = {"has_cluster": False, "has_token": False, "has_peers": False, "found": False}
+    nothing = dict.fromkeys(("has_cluster", "has_token", "has_peers", "found", "witness"), False)
     with pytest.raises(StartRefused, match=words):
         check_start(**(nothing | given))
     check_start(**(nothing | given | {"has_cluster": True}))
 
 
-@pytest.mark.parametrize("given", [{}, {"has_token": True, "found": True}, {"has_token": True, "has_peers": True}])
+@pytest.mark.parametrize("given", [
+    {}, {"has_token": True, "found": True}, {"has_token": True, "has_peers": True},
+    {"has_token": True, "has_peers": True, "witness": True},
+])
 def test_a_start_that_says_what_to_do_is_not_refused(given: dict[str, bool]) -> None:
-    check_start(**({"has_cluster": False, "has_token": False, "has_peers": False, "found": False} | given))
+    check_start(**(dict.fromkeys(("has_cluster", "has_token", "has_peers", "found", "witness"), False) | given))
 
 
 def test_an_entry_with_voters_against_the_rule_is_no_founding() -> None:

@@ -49,7 +49,7 @@ def test_leader_and_learner_die_at_once_the_work_goes_on_and_a_removed_node_stay
     five.net.revive(leader)
     five.net.revive(learner, wait=False)
     five.net.wait_for_daemon(learner)
-    eventually(lambda: "was removed from the cluster" in said_status(five, learner), "the removed node to be told so", timeout_s=30)
+    eventually(lambda: "was removed from the cluster" in said_status(five, learner), "it to be told so", timeout_s=30)
     assert "swarm reset" in said_status(five, learner), "and what to do"
     five.net.wait_for_nodes([leader, *survivors], seen_by=reader)
     assert gone(five, reader, learner)
