@@ -15,7 +15,7 @@ from swarm.cli.asking import StillWaiting, connected
 from swarm.cli.node import wait_until_empty
 from swarm.client.client import SOCKET_DEFAULT, Client, node_path
 from swarm.errors import Conflict, NotFound, OperatorError, Unavailable, UsageError
-from swarm.schema.node_config import DATA_DEFAULT
+from swarm.schema.node_config import DATA_DEFAULT, ENGINE_DEFAULT
 from swarm.schema.waiting import LOCK, Waiting, is_locked, process_using, read_note, remove_note
 
 STOP_S_MAX = 60.0
@@ -152,12 +152,17 @@ def answers(socket_path: str) -> bool:
 @click.command()
 @click.option("--data", envvar="SWARM_DATA", default=DATA_DEFAULT, show_envvar=True, show_default=True, help="The data folder.")
 @click.option("--socket", "socket_path", envvar="SWARM_SOCKET", default=SOCKET_DEFAULT, show_envvar=True, show_default=True)
+@click.option("--engine", envvar=["SWARM_ENGINE", "DOCKER_HOST"], default=ENGINE_DEFAULT, show_envvar=True, show_default=True,
+              help="The Docker Engine that is asked for what still runs.")  # fmt: skip
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def reset(data: str, socket_path: str, yes: bool) -> None:
-    """Forget this host's cluster: its identity and its copy of the log are removed. Containers are not touched.
+def reset(data: str, socket_path: str, engine: str, yes: bool) -> None:
+    """Forget this host's cluster: its identity and its copy of the log are removed. Containers are not touched, but named.
 
     On a member of a living cluster run `swarm down --drain` first; on another node `swarm node rm` forgets this one.
     """
+    from swarm.cli.up import checked_engine
+    from swarm.node.leftovers import leftovers
+
     if not os.path.isdir(data):
         raise NotFound(f"there is no data folder {data}", hint="nothing is to be reset; --data names another folder")
     names = sorted(os.listdir(data))
@@ -170,7 +175,10 @@ def reset(data: str, socket_path: str, yes: bool) -> None:
     refuse_while_running(data, socket_path)
     if not yes:
         click.confirm(f"Remove this node's identity and cluster state in {data} ({len(names)} files)?", abort=True, err=True)
+    running = leftovers(data, checked_engine(engine))
     remove_contents(data, names)
+    if running:
+        print(f"note: {running}", file=sys.stderr)
     print(f"{data} is empty; swarm up founds or joins a cluster anew")
 
 
