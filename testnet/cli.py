@@ -170,11 +170,13 @@ def running(net: Testnet, number: int, name: str) -> str:
 
 
 def enter(net: Testnet, number: int, command: list[str]) -> None:
-    """Become the command, on the host, with this terminal."""
+    """Become the command, on the host, in the caller's folder, with this terminal."""
     host = net.host(number)
+    folder = os.environ.get("TESTNET_CALLER_FOLDER", os.getcwd())
     if isinstance(host, SharedHost):
+        os.chdir(folder)
         os.execvpe(command[0], command, host.environment())
-    whole = [*host.enter(net.init(number)), *command]
+    whole = [*host.enter(net.init(number), folder=folder), *command]
     terminal = {name: os.environ[name] for name in ("TERM", "COLUMNS", "NO_COLOR") if name in os.environ}
     os.execvpe(whole[0], whole, {**INSIDE_ENVIRONMENT, **terminal})
 

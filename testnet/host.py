@@ -83,11 +83,12 @@ class Host:
         launcher.returncode = 0  # it lives as long as the host and is nobody's to wait for
         return identify(next(stat.pid for stat in all_stats() if stat.parent == launcher.pid))
 
-    def enter(self, init: Process) -> list[str]:
-        """The command that enters all namespaces of the host."""
+    def enter(self, init: Process, *, folder: str = "") -> list[str]:
+        """The command that enters all namespaces of the host; what follows it runs in `folder`, or in the root."""
         if not init.alive():
             raise TestnetError(f"host {self.number} is dead: `./testnet/run revive {self.number}` brings it back")
-        return ["nsenter", "-t", str(init.pid), "-m", "-u", "-i", "-n", "-p", "-C", "--"]
+        where = [f"--wdns={folder}"] if folder else []
+        return ["nsenter", "-t", str(init.pid), "-m", "-u", "-i", "-n", "-p", "-C", *where, "--"]
 
     def spawn(self, init: Process, command: list[str], log: Path) -> Process:
         """Start a long-lived process as a child of the host's PID 1, its output appended to `log`."""

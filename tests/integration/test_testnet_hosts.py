@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,13 @@ def healed(net: Testnet) -> Iterator[None]:
             net.revive(number)
         net.thaw(number)
         net.restart_engine(number)
+
+
+def test_a_command_on_a_host_runs_in_the_callers_folder(net: Testnet, tmp_path: Path) -> None:
+    run = Path(__file__).parents[2] / "testnet/run"
+    environment = os.environ | {"TESTNET_INSTANCE": str(net.layout.instance)}
+    done = subprocess.run([run, "exec", "2", "pwd"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{tmp_path}\n"
 
 
 def start(net: Testnet, number: int, name: str, **options: object) -> str:
