@@ -23,6 +23,7 @@ from typing import Any
 import trio
 
 from swarm.adapters.certificates import Contexts, claimed_identity, server_name
+from swarm.adapters.listeners import listener_words
 from swarm.adapters.tls import TlsStream, shake_hands
 from swarm.errors import StartRefused, Unauthenticated, Unreachable
 from swarm.ports import SecureStream
@@ -266,7 +267,7 @@ def _cannot_listen(host: str, port: int, error: Exception) -> StartRefused:
     address = format_address(host, port)
     number = getattr(error, "errno", None)
     if number == errno.EADDRINUSE:
-        cause, hint = "another process listens there", "stop it, or choose another port with --listen"
+        cause, hint = f"{listener_words(port)} listens there", "stop it, or choose another port with --listen"
     elif number == errno.EADDRNOTAVAIL:
         cause, hint = f"no interface of this host has the address {host}", "give one of this host's addresses with --listen"
     elif number == errno.EACCES:

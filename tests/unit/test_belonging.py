@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from swarm.adapters.listeners import is_daemon
 from swarm.errors import StartRefused
 from swarm.model.entry import Configuration, Entry, HardState, SnapshotMeta, Voter
 from swarm.model.node import Node
@@ -70,3 +71,17 @@ def test_a_host_without_a_default_route_is_told_which_options_say_its_address(mo
 
 def test_an_empty_store_founds_and_joins() -> None:
     check_log(Path("/data"), Stored(1, HardState(), (), None, None), has_cluster=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_one"),
+    [
+        ("/usr/bin/python3 /usr/local/bin/swarm up --name h1", True),
+        ("python -m swarm up", True),
+        ("python /lib/swarm/__main__.py up", True),
+        ("swarm status", False),
+        ("nginx -c up", False),
+    ],
+)
+def test_a_swarm_daemon_is_told_apart_by_its_command_line(line: str, is_one: bool) -> None:
+    assert is_daemon(line.split()) is is_one
