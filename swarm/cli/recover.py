@@ -57,7 +57,8 @@ def refuse(found: dict[str, Any], *, even_behind: bool) -> None:
     """Raise `Conflict` before anybody is asked to confirm what would be refused."""
     behind = found["best"] != found["node"] and not found["quorum"] and not found["leader"]
     if found["refused"] and not (even_behind and behind):
-        raise Conflict(found["refused"], hint="see swarm recover --dry-run on every survivor")
+        hint = "see swarm status" if found["needless"] else "see swarm recover --dry-run on every survivor"
+        raise Conflict(found["refused"], hint=hint)
 
 
 def confirm(found: dict[str, Any], *, yes: bool) -> None:

@@ -68,7 +68,7 @@ async def test_where_nothing_is_to_be_recovered_that_comes_first_and_nothing_is_
         assert "lost:" not in said and "kept:" not in said
         assert json.loads(await swarm.ok("recover", "--dry-run", "-o", "json"))["needless"] == why
         done = await swarm("recover")
-        assert done.code == 4 and "cannot recover" in done.err
+        assert done.code == 4 and "cannot recover" in done.err and "hint: see swarm status" in done.err
 
 
 async def test_what_the_missing_may_decide_is_said_in_whole_sentences(tmp_path: Path) -> None:
