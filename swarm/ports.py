@@ -95,6 +95,8 @@ class DiskRoom:
     """Of the reserve that was given back: to be held back again before anything large is written."""
     needs_bytes: int = 0
     """What has to be free for a snapshot that this node lacks and that did not fit; 0 while there is none."""
+    lacks_bytes: int = 0
+    """The size of the reserve that there should be and never was room for; 0 otherwise."""
 
 
 class Store(Protocol):

@@ -53,8 +53,11 @@ class Ballast:
 
     def room(self) -> DiskRoom:
         """As it is now."""
-        owed_bytes = self._size_bytes if self._was_there and not self._is_there else 0
-        return DiskRoom(self.full, free_bytes(self._folder), self._is_there, str(self._folder), owed_bytes)
+        missing_bytes = 0 if self._is_there else self._size_bytes
+        owed_bytes, lacks_bytes = (missing_bytes, 0) if self._was_there else (0, missing_bytes)
+        return DiskRoom(
+            self.full, free_bytes(self._folder), self._is_there, str(self._folder), owed_bytes, lacks_bytes=lacks_bytes
+        )
 
     def release(self) -> bool:
         """No room was found: give the ballast back. Whether there was one: then it is worth trying again at once."""

@@ -105,6 +105,8 @@ def _problems(
             found.append(f"the disk of voter {row['name']} hangs: it confirms no entries; look at the disk there")
         elif row["status"] == "alive" and row["engine"] not in ("up", "unknown", NO_ENGINE):
             found.append(f"the engine of node {row['name']} is {row['engine']}")
+    if consensus.disk_lack:
+        found.append(f"this node: {consensus.disk_lack}")
     if engine != "up" and engine_detail:
         found.append(f"this node: {engine_detail}" if engine == "full" else f"this node's engine: {engine_detail}")
     return found

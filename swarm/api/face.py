@@ -110,6 +110,8 @@ class ConsensusStatus:
     """Seconds since the catalog here was known to lack nothing that a leader had told was committed; infinite when never."""
     told_commit: int = 0
     """The largest commit index that a leader has named here."""
+    disk_lack: str = ""
+    """That this node's disk has no reserve, for people; empty where it has."""
     last_leader: tuple[NodeId, int] | None = None
     """Who was last known to lead, and in which term."""
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
 from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, json_answer, read_body, read_json
+from swarm.api.face import NodeFace
 from swarm.api.lookup import find_node
 from swarm.api.secret import begin_rotation
 from swarm.api.tasks import request_id_of
 from swarm.errors import Conflict, UsageError
 from swarm.model.command import PassVerdict, SetNode, StopAssignment
 from swarm.model.ids import NodeId, RequestId
-from swarm.model.liveness import EngineState, MemberStatus
+from swarm.model.liveness import EngineState, MemberStatus, MemberView
 from swarm.model.node import Availability, Node, VerdictKind
 from swarm.model.resources import Resources
 from swarm.schema.request import check_fields, read_label_edits
-from swarm.schema.shapes import NO_ENGINE, Shape, engine_of, node_detail, node_object
+from swarm.schema.shapes import NO_ENGINE, Shape, engine_of, node_detail, node_object, node_status
 
 STOP_S_MAX = 15.0
 """For what a node runs to end before it is removed: the usual grace of 10 s and a loaded engine. Below the time of a request."""
@@ -27,18 +29,28 @@ _SETTABLE = (Availability.ACTIVE.value, Availability.DRAIN.value)
 
 
 def node_rows(api: Api, nodes: list[Node]) -> list[Shape]:
-    """Rows of `node ls`. Cost O(nodes)."""
+    """Rows of `node ls`. Cost O(nodes, and what is assigned to dead ones)."""
     face = api.face
     members, consensus = face.members(), face.consensus()
     return [
         node_object(
             node, members.get(node.id), self_id=face.node_id, leader_id=consensus.leader_id, voters=consensus.voters,
             engine=own_engine(api)[0] if node.id == face.node_id else engine_of(node, members.get(node.id)),
-            reserved=face.catalog.reserved.get(node.id, Resources()), tasks=len(face.catalog.by_node.get(node.id, ())),
+            reserved=face.catalog.reserved.get(node.id, Resources()), tasks=_tasks_of(face, node, members),
             now=face.now(), own_health=face.health_score(),
         )
         for node in nodes
     ]  # fmt: skip
+
+
+def _tasks_of(face: NodeFace, node: Node, members: Mapping[NodeId, MemberView]) -> int:
+    """How many tasks a node has. What a dead one had and others have taken over is not among them, though nobody can say that it
+    has ended there."""
+    held = face.catalog.by_node.get(node.id, ())
+    if not held or node_status(node, members.get(node.id), is_self=node.id == face.node_id) != MemberStatus.DEAD.value:
+        return len(held)
+    assignments, tasks = face.catalog.assignments, face.catalog.tasks
+    return sum(tasks[assignments[each].task_id].assignment == each for each in held)
 
 
 def own_engine(api: Api) -> tuple[str, str]:

@@ -47,7 +47,7 @@ def print_status(found: dict[str, Any]) -> None:
             ("nodes", ", ".join(f"{count} {word}" for word, count in found["nodes"].items())),
             ("tasks", ", ".join(f"{count} {word}" for word, count in found["tasks"].items()) or "none"),
             ("log", f"committed {found['commit_index']}, applied {found['applied_index']}{_behind(found)}"),
-            ("engine", f"{found['engine']} {found['engine_detail']}".strip()),
+            ("engine", f"{found['engine']}{' ' if found['engine'] == 'up' else ': '}{found['engine_detail']}".rstrip(": ")),
         ]
     )
     for problem in found["problems"]:

@@ -59,13 +59,13 @@ class StatusHistory:
             )
         )
 
-    def note(self, name: str, text: str) -> None:
-        """Something to be told about this node itself, whose status is what it was."""
+    def note(self, name: str, text: str, *, about: str) -> None:
+        """Something to be told about a part of this node itself, whose status is what it was."""
         self._number += 1
         self._changes.append(
             StatusChange(
                 number=self._number, time_utc=self._utc(), observer=self._observer, subject=self._observer, name=name,
-                old_status=MemberStatus.ALIVE, status=MemberStatus.ALIVE, death_kind=None, evidence=text,
+                old_status=MemberStatus.ALIVE, status=MemberStatus.ALIVE, death_kind=None, evidence=text, about=about,
             )
         )  # fmt: skip
 

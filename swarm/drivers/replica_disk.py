@@ -95,6 +95,8 @@ class ReplicaDisk:
 
     async def run(self) -> None:
         """Write for ever. Raises `StoreFailure`."""
+        if lack := lack_text(self.room):
+            LOG.warning("%s", lack)
         if self.room.full:
             self._tell(-math.inf)
         while True:
@@ -155,6 +157,14 @@ def full_text(room: DiskRoom) -> str:
         lacks = f"the snapshot that this node lacks needs {mebibytes(room.needs_bytes)}{reserve}"
         return f"the disk of {room.where} is too full: {lacks}; {mebibytes(room.free_bytes)} are free"
     return f"the disk of {room.where} is full ({mebibytes(room.free_bytes)} left, for votes only)"
+
+
+def lack_text(room: DiskRoom) -> str:
+    """For people: that there is no reserve, and what follows; empty where there is one, or none is wanted."""
+    if not room.lacks_bytes:
+        return ""
+    needed = f"it is made when {mebibytes(2 * room.lacks_bytes)} are free, {mebibytes(room.free_bytes)} are"
+    return f"there is no reserve on the disk of {room.where}: {needed}; full, it would not even take a vote"
 
 
 def mebibytes(size_bytes: int) -> str:

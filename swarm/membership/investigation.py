@@ -241,7 +241,8 @@ class Investigations:
     def _known(self, record: Record) -> Case | None:
         """What is held against it: the open case, over what a former one had found unless it has answered since."""
         inquiry, former = self._open.get(record.node_id), self._closed.get(record.node_id)
-        if former is not None and record.status is MemberStatus.ALIVE and record.last_contact >= former.opened_at:
+        over = record.status is MemberStatus.ALIVE or inquiry is not None  # a case opened since; of a dead one there is none
+        if former is not None and over and record.last_contact >= former.opened_at:
             former = None
         if inquiry is None or former is None:
             return inquiry.case if inquiry else former

@@ -63,6 +63,8 @@ class StatusChange(msgspec.Struct, frozen=True):
     status: MemberStatus
     death_kind: VerdictKind | None
     evidence: str
+    about: str = ""
+    """What of the observer itself this is about (`disk`), when it is no change of a status."""
 
 
 class MemberView(msgspec.Struct, frozen=True):

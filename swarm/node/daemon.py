@@ -156,7 +156,7 @@ class Daemon:
         self.queue = SubmitQueue(self.replica, self.catalog, QueueFolder(folder.path), self.clock, cluster_id=cluster.cluster_id)
         self.api, self.twins = Api(self.make_face()), Twins(desk, site.port)
         desk.admit = self.admit
-        self.replica.disk.on_news = lambda text: self.gossip.history.note(site.folder.name, text)
+        self.replica.disk.on_news = lambda text: self.gossip.history.note(site.folder.name, text, about="disk")
         self.gossip.on_twin = self.twins.suspect
         self.replica.subscribe(self.admitted.on_changes)
         self.gossip.subscribe(self.on_member)

@@ -25,7 +25,7 @@ from swarm.drivers.consensus import Replica
 from swarm.drivers.logs import LogPlace, LogRelay
 from swarm.drivers.membership import Gossip
 from swarm.drivers.recovery import Recovery
-from swarm.drivers.replica_disk import full_text
+from swarm.drivers.replica_disk import full_text, lack_text
 from swarm.drivers.round_trips import RoundTripRow, RoundTrips
 from swarm.drivers.runner import RunnerDriver
 from swarm.drivers.submit_queue import SubmitQueue
@@ -155,6 +155,7 @@ class Face:
             unheard=replica.unheard_voters(UNHEARD_S),
             full=self._full_nodes(),
             stalled=self._stalled_nodes(),
+            disk_lack=lack_text(replica.disk.room),
             last_leader=replica.last_leader,
             state_age_s=0.0 if current else self._state_age_s(),
             told_commit=max(replica.core.freshness.told_commit, replica.commit_index),

@@ -145,15 +145,17 @@ def node_object(
     engine: str, reserved: Resources, tasks: int, now: float, own_health: int,
 ) -> Shape:  # fmt: skip
     """One row of `node ls`. `now` is the clock that the member's times are in; `own_health` is of the node asked."""
+    status = node_status(node, member, is_self=node.id == self_id)
+    gone = status in (MemberStatus.DEAD.value, MemberStatus.LEFT.value)
     return {
         "id": node.id,
         "name": node.name,
         "address": node.address,
-        "status": node_status(node, member, is_self=node.id == self_id),
+        "status": status,
         "role": "witness" if node.witness else "voter" if node.id in voters else "learner",
         "votes": node.id in voters,
         "leader": node.id == leader_id,
-        "engine": engine,
+        "engine": EngineState.UNKNOWN.value if gone and engine != NO_ENGINE else engine,
         "availability": node.availability.value,
         "labels": dict(node.labels),
         "arch": node.arch,
@@ -254,13 +256,13 @@ def change_object(change: StatusChange, observer: str) -> Shape:
     kind = f" ({change.death_kind.value.replace('_', ' ')})" if change.death_kind is not None else ""
     told = f": {change.evidence}" if change.evidence else ""
     text = f"{observer} sees that {change.name} is {change.status.value}{kind}, no longer {change.old_status.value}{told}"
-    if change.status is change.old_status:
+    if change.about:
         text = f"{change.name}{told}"
     return {
         "source": "gossip",
         "index": None,
         "time_utc": change.time_utc,
-        "kind": f"member.{change.status.value}",
+        "kind": f"node.{change.about}" if change.about else f"member.{change.status.value}",
         "text": text,
         "subjects": [change.subject],
         "fields": {},

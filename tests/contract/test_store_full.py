@@ -85,6 +85,7 @@ async def test_the_ballast_is_really_allocated_when_there_is_room(disk: Path) ->
     store = opened(disk)
     assert allocated(disk) == BALLAST_BYTES
     assert (store.room.full, store.room.reserve, store.room.where) == (False, True, str(disk / "data"))
+    assert store.room.lacks_bytes == 0
     await store.close()
 
 
@@ -93,7 +94,7 @@ async def test_there_is_none_where_it_would_take_half_of_the_room(disk: Path) ->
     fill(disk / "data", leave_bytes=2 * BALLAST_BYTES - MIB)
     store = opened(disk)
     assert not (disk / "data" / BALLAST).exists()
-    assert (store.room.full, store.room.reserve) == (False, False)
+    assert (store.room.full, store.room.reserve, store.room.lacks_bytes) == (False, False, BALLAST_BYTES)
     await store.close()
 
 

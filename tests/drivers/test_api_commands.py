@@ -22,8 +22,8 @@ from swarm.api.calls import Api
 from swarm.api.face import ApiListeners, LogChunk
 from swarm.api.server import Server
 from swarm.cli.main import main
-from swarm.model.ids import TaskId
-from swarm.model.liveness import MemberStatus
+from swarm.model.ids import NodeId, TaskId
+from swarm.model.liveness import EngineState, MemberStatus
 from swarm.model.outcome import Applied
 from swarm.schema.waiting import Waiting, write_note
 from tests.fakes.node_face import MemoryFace
@@ -252,6 +252,12 @@ async def test_status_events_logs_and_tokens_are_printed(tmp_path: Path) -> None
         assert (logs.code, logs.out, logs.err) == (0, "to out\n", "to err\n")
         assert "two more may fail at once: n2 and n3 together; not n1, the only voter" in await swarm.ok("status")
         assert json.loads(await swarm.ok("status", "-o", "json"))["cluster_id"] == "c1"
+        assert "engine    up 24.0\n" in await swarm.ok("status")
+        swarm.face.engines[NodeId("id-n1")] = EngineState.FULL
+        assert "engine    full: 24.0\n" in await swarm.ok("status")
+        swarm.face.status = {"leader_id": None, "last_leader": (NodeId("id-n3"), 3), "told_commit": 9, "commit_index": 4}
+        shown = (await swarm("status")).out
+        assert "leader    none in reach (last: n3, term 3)\n" in shown and "; the leader is at 9\n" in shown
         assert "talk" in await swarm.ok("events")
         assert all(event["index"] for event in json.loads(await swarm.ok("events", "-o", "json")))
         assert await swarm.ok("token", "show") == "swarm1-x\n"

@@ -20,10 +20,13 @@ from swarm.api.calls import BODY_BYTES_MAX, Api
 from swarm.api.face import ApiListeners, LogChunk
 from swarm.api.server import Server
 from swarm.client.client import Client, task_path
+from swarm.drivers.replica_disk import lack_text
 from swarm.errors import Conflict, NotFound, OperatorError, StartRefused, Unavailable, Unreachable, UsageError
 from swarm.model.ids import NodeId, TaskId
 from swarm.model.liveness import EngineState, MemberStatus
+from swarm.model.node import VerdictKind
 from swarm.model.phase import Desired, Phase
+from swarm.ports import DiskRoom
 from tests.fakes.node_face import MemoryFace
 
 
@@ -197,6 +200,32 @@ async def test_a_removed_nodes_status_says_that_alone_and_nothing_of_a_cluster_t
         assert (await asked(client.get, "/v1/status")).content["problems"] == ["node n2 is dead"]
         face.is_removed, face.refused = True, ["this node was removed"]
         assert (await asked(client.get, "/v1/status")).content["problems"] == ["this node was removed"]
+
+
+async def test_a_dead_node_has_no_tasks_that_others_took_over_and_no_known_engine(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        face.engines[NodeId("id-n2")] = EngineState.UP
+        for name in ("moved", "stays"):
+            made = await asked(submit, client, name=name)
+            face.run_task(TaskId(made["id"]))
+        face.see("n2", MemberStatus.DEAD)
+        face.log.verdict("n2", VerdictKind.HOST_SILENT)
+        moved = face.catalog.names["moved"]
+        face.log.assign(moved, "n3", replaces=face.catalog.tasks[moved].assignment)
+        rows = {row["name"]: (row["tasks"], row["engine"]) for row in (await asked(client.get, "/v1/nodes")).content}
+        assert (rows["n2"], rows["n3"][0]) == ((1, "unknown"), 1)
+
+
+async def test_status_says_that_there_is_no_reserve(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        lack = lack_text(DiskRoom(free_bytes=100 << 20, where="/data", lacks_bytes=64 << 20))
+        assert lack == (
+            "there is no reserve on the disk of /data: it is made when 128.0 MiB are free, 100.0 MiB are; "
+            "full, it would not even take a vote"
+        )
+        face.status = {"disk_lack": lack}
+        assert (await asked(client.get, "/v1/status")).content["problems"] == [f"this node: {lack}"]
+        assert lack_text(DiskRoom(free_bytes=1 << 30, reserve=True, where="/data")) == ""
 
 
 async def test_status_says_what_a_full_disk_costs_a_node_and_its_vote(path: Path) -> None:

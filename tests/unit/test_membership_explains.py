@@ -38,6 +38,19 @@ def test_who_is_cut_off_from_one_other_says_for_how_long_and_who_reached_it() ->
     assert re.fullmatch(r"it answered \d+ ms ago", network.view(1, 3).evidence)
 
 
+def test_a_new_suspicion_is_not_dated_by_one_that_is_long_over() -> None:
+    network = settled(3)
+    network.cut |= {(2, 3), (3, 2)}
+    network.run(2.0)
+    assert "n1 reached it" in network.view(2, 3).evidence
+    network.heal()
+    network.run(60.0)
+    network.kill_host(3)
+    network.run_until(lambda: network.status(2, 3) is SUSPECT, at_most_s=3.0)
+    assert re.fullmatch(r"(n1, )?n2(, n1)? lost it (\d+ ms|[0-2]\.\d s) ago: no SYN-ACK(; .*)?", network.view(2, 3).evidence)
+    assert "reached it" not in network.view(2, 3).evidence
+
+
 def test_an_open_suspicion_already_tells_who_lost_it_and_what_the_kernel_did() -> None:
     network = settled(4)
     network.kill_host(3)

@@ -134,7 +134,8 @@ def test_counters_are_grouped_and_none_is_lost() -> None:
 def test_what_is_noted_of_oneself_is_told_in_its_place_and_changes_no_status() -> None:
     made = history(MemberStatus.ALIVE, MemberStatus.SUSPECT)
     before = len(made.after(0))
-    made.note("me", "the disk of /data is full: no log entries are taken")
+    made.note("me", "the disk of /data is full: no log entries are taken", about="disk")
     (noted,) = made.after(before)
-    assert change_object(noted, "me")["text"] == "me: the disk of /data is full: no log entries are taken"
+    told = change_object(noted, "me")
+    assert (told["kind"], told["text"]) == ("node.disk", "me: the disk of /data is full: no log entries are taken")
     assert (noted.subject, noted.old_status, noted.status) == (ME, MemberStatus.ALIVE, MemberStatus.ALIVE)
