@@ -19,6 +19,8 @@ AT_ONCE = 8
 """Requests under way: a write takes some 15 ms, most of it a disk's, and the leader gathers what comes together. A node answers
 128 writes at once, for all who ask."""
 NAMES_SHOWN = 10
+LISTED_FROM = 20
+"""Beyond so many names one list costs a node less than a look at each."""
 
 
 def listed(names: Sequence[str]) -> str:
@@ -28,17 +30,20 @@ def listed(names: Sequence[str]) -> str:
 
 
 def chosen(
-    node: Client, references: Sequence[str], path_of: Callable[[str], str], check: Callable[[Sequence[dict[str, Any]]], None]
-) -> tuple[list[str], list[str]]:
+    node: Client, references: Sequence[str], path_of: Callable[[str], str], check: Callable[[Sequence[dict[str, Any]]], None],
+    *, listing: str = "",
+) -> tuple[list[str], list[str]]:  # fmt: skip
     """What to ask for, and the names to tell people, each thing once. Where several are named they are found first and become
-    ids, and `check` says whether they may be changed. Raises `NotFound` when one is not there."""
+    ids, and `check` says whether they may be changed. Where many are, `listing` (all of the kind) is asked for once. Raises
+    `NotFound` when one is not there."""
     if len(references) == 1:
         return list(references), list(references)
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     absent: list[NotFound] = []
+    known = by_reference(node.get(listing).content) if listing and len(references) > LISTED_FROM else {}
     for number, reference in enumerate(references):
         try:
-            row = node.get(path_of(reference), {"stale": 1 if number else None}).content
+            row = known.get(reference) or node.get(path_of(reference), {"stale": 1 if number else None}).content
             refuse_queued(reference, row)
             found.setdefault(row["id"], (reference, row))
         except NotFound as error:
@@ -47,6 +52,16 @@ def chosen(
         raise unchanged(absent)
     check([row for _, row in found.values()])
     return list(found), [reference for reference, _ in found.values()]
+
+
+def by_reference(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By id, and by name as a node reads it: of several tasks the one that has not ended, else the newest. Oldest first."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        before = found.get(row["name"])
+        if before is None or (before["ended"] and row["phase"] != "queued"):
+            found[row["name"]] = row
+    return found | {row["id"]: row for row in rows}
 
 
 def refuse_queued(reference: str, row: dict[str, Any]) -> None:

@@ -117,7 +117,7 @@ def stop(tasks: tuple[str, ...], detach: bool, timeout_s: float, request_id: str
     """
     check_one_request(request_id, tasks)
     with client(socket_path, address) as node:
-        ids, names = chosen(node, tasks, task_path, lambda rows: None)
+        ids, names = chosen(node, tasks, task_path, lambda rows: None, listing="/v1/tasks")
         stopping: list[tuple[str, dict[str, Any]]] = []
 
         def ask(own: Client, number: int) -> Answer:
@@ -208,7 +208,7 @@ def rm(
     query = {"force": 1 if force else None}
     check_one_request(request_id, tasks)
     with client(socket_path, address) as node:
-        ids, names = chosen(node, tasks, task_path, (lambda rows: None) if force else check_ended)
+        ids, names = chosen(node, tasks, task_path, (lambda rows: None) if force else check_ended, listing="/v1/tasks")
         removing: list[tuple[str, dict[str, Any]]] = []
 
         def ask(own: Client, number: int) -> Answer:

@@ -17,7 +17,7 @@ import trio
 
 from swarm.cli import several
 from swarm.errors import Overloaded
-from swarm.model.command import RemoveTask, StopTask
+from swarm.model.command import RemoveTask, StopTask, Submit
 from swarm.model.ids import ClusterId, RequestId, TaskId
 from swarm.model.outcome import Applied
 from swarm.model.queued import QueuedSubmit
@@ -66,12 +66,27 @@ async def test_when_one_of_several_tasks_has_not_ended_rm_without_force_changes_
 
 async def test_several_tasks_are_removed_and_each_is_told_once(tmp_path: Path) -> None:
     async with with_tasks(tmp_path, 40) as swarm:
+        for number in range(3):  # former ones of a name are not meant
+            swarm.face.log.must(Submit(TaskId(f"former-{number}"), make_spec("x40")))
+            swarm.face.log.must(StopTask(TaskId(f"former-{number}")))
+        absent = await swarm("task", "rm", "-f", *(f"x{number}" for number in range(40)), "absent")
+        assert absent.code == 3 and "'absent'" in absent.err and absent.out == ""
+        for _ in range(3):
+            assert await swarm.ok("task", "rm", "x40") == "x40\n"
         names = [f"x{number}" for number in range(40)]
         some_id = swarm.face.catalog.names["x0"]
         assert (await swarm.ok("task", "rm", "-f", *names, some_id, "x7")).split() == names
         assert swarm.face.catalog.tasks == {}
         removals = [command.task_id for command, _ in swarm.face.submitted if isinstance(command, RemoveTask)]
-        assert len(removals) == len(set(removals)) == 40
+        assert len(removals) == len(set(removals)) == 43
+
+
+async def test_where_many_are_named_a_name_means_the_same_task_as_for_a_node(tmp_path: Path) -> None:
+    rows = [{"id": f"i{n}", "name": name, "ended": ended, "phase": phase} for n, (name, ended, phase) in enumerate(
+        [("a", True, "stopped"), ("a", False, "running"), ("b", True, "stopped"), ("b", True, "failed"), ("a", False, "queued"),
+         ("b", False, "queued"), ("c", False, "queued")])]  # fmt: skip
+    known = several.by_reference(rows)
+    assert [known[name]["id"] for name in ("a", "b", "c", "i0")] == ["i1", "i3", "i6", "i0"]
 
 
 async def test_an_error_on_the_way_says_what_was_done_and_what_was_not_reached(
