@@ -12,6 +12,7 @@ from starlette.responses import Response
 from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, json_answer, read_body, read_json
 from swarm.api.face import NodeFace
 from swarm.api.lookup import find_node
+from swarm.api.quorum import leader_in_reach
 from swarm.api.secret import begin_rotation
 from swarm.api.tasks import request_id_of
 from swarm.errors import Conflict, UsageError
@@ -31,10 +32,10 @@ _SETTABLE = (Availability.ACTIVE.value, Availability.DRAIN.value)
 def node_rows(api: Api, nodes: list[Node]) -> list[Shape]:
     """Rows of `node ls`. Cost O(nodes, and what is assigned to dead ones)."""
     face = api.face
-    members, consensus = face.members(), face.consensus()
+    members, consensus, leader = face.members(), face.consensus(), leader_in_reach(face)
     return [
         node_object(
-            node, members.get(node.id), self_id=face.node_id, leader_id=consensus.leader_id, voters=consensus.voters,
+            node, members.get(node.id), self_id=face.node_id, leader_id=leader, voters=consensus.voters,
             engine=own_engine(api)[0] if node.id == face.node_id else engine_of(node, members.get(node.id)),
             reserved=face.catalog.reserved.get(node.id, Resources()), tasks=_tasks_of(face, node, members),
             now=face.now(), own_health=face.health_score(),

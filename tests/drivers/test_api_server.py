@@ -216,6 +216,14 @@ async def test_a_dead_node_has_no_tasks_that_others_took_over_and_no_known_engin
         assert (rows["n2"], rows["n3"][0]) == ((1, "unknown"), 1)
 
 
+async def test_a_dead_node_is_not_shown_as_the_leader(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        face.status = {"role": "follower", "leader_id": NodeId("id-n2"), "leader_contact_age_s": 5.0}
+        assert [row["leader"] for row in (await asked(client.get, "/v1/nodes")).content] == [False, True, False]
+        face.see("n2", MemberStatus.DEAD)
+        assert not any(row["leader"] for row in (await asked(client.get, "/v1/nodes")).content)
+
+
 async def test_status_says_that_there_is_no_reserve(path: Path) -> None:
     async with served(path) as (face, _, client):
         lack = lack_text(DiskRoom(free_bytes=100 << 20, where="/data", lacks_bytes=64 << 20))
