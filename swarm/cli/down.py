@@ -34,7 +34,7 @@ def down(drain: bool, timeout_s: float, socket_path: str, address: str) -> None:
     """
     if address:
         raise UsageError("swarm down ends the daemon of this host", cause="--addr names another", hint="run it on that host")
-    waiting = read_note(socket_path)
+    waiting = None if answers(socket_path) else read_note(socket_path)
     if waiting is not None:
         end_waiting(waiting, socket_path)
         return

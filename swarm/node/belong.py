@@ -42,6 +42,7 @@ CLOCK = SystemClock()
 async def belong(site: Site) -> tuple[ClusterFile, Desk]:
     """The cluster this node is a member of, and the desk where others may ask to join it. Raises `StartRefused`."""
     config, folder = site.config, site.folder
+    remove_note(config.socket)  # of a start that was killed
     known = folder.cluster
     check_log(folder.path, site.stored, has_cluster=known is not None)
     check_start(

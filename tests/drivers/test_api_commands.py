@@ -307,11 +307,14 @@ async def test_down_is_a_pause_unless_drained(tmp_path: Path) -> None:
             os.unlink(swarm.path)
             waited.set()
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(stop_when_asked)
-            done = await swarm("down")
-            assert done.code == 0 and "containers run on" in done.out
-            assert "n1 was the only voter: until it is back, nobody takes commands" in done.err
+        with (tmp_path / "lock").open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            write_note(str(swarm.path), Waiting(str(tmp_path), "the note of a former start, which was killed"))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stop_when_asked)
+                done = await swarm("down")
+        assert done.code == 0 and "containers run on" in done.out
+        assert "n1 was the only voter: until it is back, nobody takes commands" in done.err
         assert swarm.face.stopped == ["pause"]
 
 
