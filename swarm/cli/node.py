@@ -23,7 +23,7 @@ from swarm.cli.asking import (
     writing,
 )
 from swarm.cli.several import ask_each, chosen
-from swarm.client.client import Answer, Client, node_path
+from swarm.client.client import Answer, Client, Interrupted, node_path
 from swarm.errors import UsageError
 
 ID_SHOWN = 12
@@ -128,7 +128,11 @@ def drain(node: str, detach: bool, timeout_s: float, output: str, request_id: st
     with client(socket_path, address) as asked:
         found = asked.write("POST", node_path(node, "drain"), request_id=request_id).content
         if not detach:
-            found = wait_until_empty(asked, found, timeout_s)
+            try:
+                found = wait_until_empty(asked, found, timeout_s)
+            except KeyboardInterrupt:
+                name = found["name"]
+                raise Interrupted(f"{name} goes on draining; to end that: swarm node activate {name}") from None
     if output == "json":
         print_json(found)
     else:

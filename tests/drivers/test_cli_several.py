@@ -209,6 +209,25 @@ async def test_a_submit_interrupted_while_it_waits_says_that_the_task_stays(
         assert code == 130 and "interrupted: cc3 stays submitted; to give it up: swarm task rm -f cc3" in said
 
 
+async def test_a_drain_that_is_interrupted_says_that_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with shell(tmp_path) as swarm:
+        swarm.face.log.running("web", "n2")
+        asked = trio.Event()
+        first = swarm.face.consensus
+        reads = 0
+
+        def consensus() -> Any:
+            nonlocal reads
+            reads += any(node.availability.value == "drain" for node in swarm.face.catalog.nodes.values())
+            if reads > 6:  # more than the request itself looks: the command waits
+                asked.set()
+            return first()
+
+        monkeypatch.setattr(swarm.face, "consensus", consensus)
+        code, said = await interrupted(tmp_path, asked, "node", "drain", "n2")
+        assert code == 130 and "interrupted: n2 goes on draining; to end that: swarm node activate n2" in said
+
+
 async def test_a_batch_or_a_removal_that_is_interrupted_says_what_was_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
