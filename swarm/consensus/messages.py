@@ -4,7 +4,7 @@ Every message names its sender's term, recovery generation and store generation.
 (node, store generation) that sent it is the one the configuration names.
 
 Promise: `decode_message_untrusted` raises only `BadMessage`, and what it returns is consistent in itself: no negative number,
-entries consecutive and of non-decreasing term.
+entries consecutive and of non-decreasing term, a peer's answer with at least one entry that it has committed, or with none.
 """
 
 from __future__ import annotations
@@ -163,3 +163,5 @@ def _check_entries(message: Append | Pulled) -> None:
         if not term <= entry.term <= message.term:
             raise BadMessage(f"a message of term {message.term} with entry {entry.index} of term {entry.term} after {term}")
         term = entry.term
+    if isinstance(message, Pulled) and message.entries and message.commit <= message.previous_index:
+        raise BadMessage(f"entries after {message.previous_index} from a peer that has committed {message.commit}")

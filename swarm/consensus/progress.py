@@ -1,9 +1,9 @@
 """What a leader knows of one follower: how far its log is, and how to send to it.
 
-Pure: no I/O, no clock, no randomness of its own. Three ways of sending: PROBE (one append at a time until the logs are known to
+Pure: no I/O, no clock, no randomness of its own. Four ways of sending: PROBE (one append at a time until the logs are known to
 meet), REPLICATE (a window of appends in flight), STREAM (it takes entries from a peer, and said so), SNAPSHOT (nothing until
-a snapshot is over there). A follower that answers
-under a new store generation has lost its disk: everything known of it is forgotten.
+a snapshot is over there). A follower that answers under a new store generation has lost its disk: everything known of it is
+forgotten.
 
 Invariant: match < next.
 """
@@ -45,6 +45,7 @@ class Progress:
         "next",
         "node_id",
         "probe_pending",
+        "seen_match",
         "snapshot_at",
         "snapshot_index",
         "source",
@@ -65,6 +66,8 @@ class Progress:
         """Nothing is known of its log."""
         self.match = 0
         """Everything up to here is durable there, under `generation`."""
+        self.seen_match = 0
+        """`match` when it last answered a round."""
         self.next = last_index + 1
         self.way = Way.PROBE
         self.probe_pending = False

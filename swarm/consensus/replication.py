@@ -2,7 +2,8 @@
 
 Pure: no I/O, no clock, no randomness of its own. Sending happens in `flush`, once per turn of the loop, so that entries proposed
 together travel together. A lost append is noticed by the answer to a later heartbeat, whose last entry then is not
-the one that was sent.
+the one that was sent; a lost acknowledgement by an answer that shows entries nobody acknowledged: they are asked for once more,
+with an append without entries, which is answered when they are on disk.
 
 Promises kept here: a follower counts only for what it acknowledged under the store generation it has now; entries the log no
 longer holds are replaced by a snapshot; nothing is sent without bound to a follower that does not answer; one with a full disk
@@ -208,7 +209,7 @@ class Replication:
         progress = self.followers.get(source)
         if progress is None:
             return None
-        if progress.generation != message.generation or progress.way is not Way.REPLICATE:
+        if progress.generation != message.generation or progress.way not in (Way.REPLICATE, Way.STREAM):
             self._touch()
         if not progress.hear(message.generation, state.log.last_index, state.now):
             return None
@@ -229,11 +230,25 @@ class Replication:
             elif progress.way is Way.PROBE:
                 progress.probe_pending = False
             elif progress.way is Way.STREAM:
-                return progress
+                self._maybe_ask(progress, message, waited=progress.seen_match == progress.match)
             elif message.last_index < progress.next - 1 or not state.log.matches(message.last_index, message.last_term):
                 progress.resend()
                 self._touch()
+            else:
+                self._maybe_ask(progress, message, waited=True)
+            progress.seen_match = progress.match
         return progress
+
+    def _maybe_ask(self, progress: Progress, message: HeartbeatReply, *, waited: bool) -> None:
+        """It has more of this log than it acknowledged. Either its disk is not done, or the acknowledgement was lost; it is asked
+        once in an answered round. One that takes from a peer acknowledges of its own accord, so it has a round to do so."""
+        state, index = self._state, message.last_index
+        if not waited or index <= progress.match or progress.disk_age_s > state.config.disk_stall_s:
+            return
+        if state.log.matches(index, message.last_term):
+            state.send(progress.node_id, Append(*state.header(), index, message.last_term, (), state.commit_index))
+            progress.appended_at = state.now
+            progress.told_commit = max(progress.told_commit, min(state.commit_index, index))
 
     def _maybe_retry_snapshot(self, progress: Progress) -> None:
         if self._state.now - progress.snapshot_at > self._state.config.snapshot_retry_s:

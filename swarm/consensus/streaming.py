@@ -21,6 +21,7 @@ from __future__ import annotations
 from swarm.consensus.messages import AppendReply, Heartbeat, Pull, Pulled
 from swarm.consensus.state import State
 from swarm.consensus.stream import HOPS_MAX, PARKED_MAX, Taking
+from swarm.errors import BadMessage
 from swarm.machine import NEVER
 from swarm.model.entry import Entry
 from swarm.model.ids import NodeId
@@ -99,6 +100,8 @@ def on_pulled(state: State, source: NodeId, message: Pulled) -> None:
         _back_to_leader(state)
         return
     entries = committed_part(message)
+    if not entries:
+        raise BadMessage(f"{source} gives entries after {message.previous_index} and has committed {message.commit}")
     last = message.previous_index + len(entries)
     if not meets(state, message):
         return

@@ -22,7 +22,7 @@ from swarm.consensus.messages import (
 from swarm.consensus.progress import Progress, Way
 from swarm.consensus.relays import Relays
 from swarm.consensus.stream import HOPS_MAX
-from swarm.errors import Bug
+from swarm.errors import BadMessage, Bug
 from swarm.model.entry import KIND_NOOP, Entry
 from swarm.model.ids import NodeId
 from swarm.wire.codec import decode_untrusted, encode
@@ -353,6 +353,17 @@ def test_it_takes_no_more_than_the_peer_has_committed() -> None:
     node = learner()
     node.on_message(NodeId("b"), pulled(1, 1, noop(2, 3), noop(3, 3), commit=2), 0.0)
     assert (node.commit_index, node.last_index) == (2, 2)
+
+
+def test_a_peer_that_gives_entries_and_has_committed_none_of_them_is_refused_and_commits_nothing_here() -> None:
+    node = learner(*(noop(index, 1) for index in range(2, 9)))
+    bad = pulled(7, 1, noop(8, 1), commit=2)
+    with pytest.raises(BadMessage):
+        decode_message_untrusted(encode_message(bad))
+    with pytest.raises(BadMessage):
+        node.on_message(NodeId("b"), bad, 0.0)
+    assert (node.commit_index, node.last_index) == (1, 8)
+    assert decode_message_untrusted(encode_message(pulled(7, 1, commit=0))) == pulled(7, 1, commit=0), "a refusal is none"
 
 
 def test_an_uncommitted_tail_gives_way_and_what_is_committed_never() -> None:
