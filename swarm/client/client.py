@@ -31,8 +31,8 @@ _BROKEN = (OSError, http.client.HTTPException)
 _BY_CODE = {
     kind.code: kind
     for kind in (
-        errors.UsageError, errors.TooLarge, NotFound, errors.Conflict, errors.HeldBack, Unauthorized, Unavailable,
-        errors.DiskFull, UnknownOutcome, errors.Overloaded,
+        errors.UsageError, errors.TooLarge, NotFound, errors.Conflict, errors.NoMember, errors.HeldBack, Unauthorized,
+        Unavailable, errors.DiskFull, UnknownOutcome, errors.Overloaded,
     )
 }
 

@@ -158,13 +158,21 @@ async def interrupted(tmp_path: Path, when: trio.Event, *arguments: str) -> tupl
     """Exit code and standard error of a command that gets SIGINT once the event is set."""
     process = subprocess.Popen(
         [sys.executable, "-m", "swarm", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        env=os.environ | {"SWARM_SOCKET": str(tmp_path / "swarm.sock")},
+        env=os.environ | {"SWARM_SOCKET": str(tmp_path / "swarm.sock")}, preexec_fn=heed_interrupts,
     )  # fmt: skip
-    with trio.fail_after(30):
-        await when.wait()
-        process.send_signal(signal.SIGINT)
-        _, said = await trio.to_thread.run_sync(process.communicate)
+    try:
+        with trio.fail_after(30):
+            await when.wait()
+            process.send_signal(signal.SIGINT)
+            _, said = await trio.to_thread.run_sync(process.communicate, abandon_on_cancel=True)
+    finally:
+        process.kill()
     return process.returncode, said.decode()
+
+
+def heed_interrupts() -> None:
+    """Where these tests run in the background of a shell without job control, children begin with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def hold(face: MemoryFace, monkeypatch: pytest.MonkeyPatch, after: int) -> trio.Event:
