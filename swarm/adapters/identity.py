@@ -154,12 +154,8 @@ class DataFolder:
 
     @property
     def removal(self) -> Removal:
-        """What this node knew last of its own removal. A mark that cannot be read is one of which it is not certain."""
-        try:
-            text = (self.path / REMOVED).read_text("utf-8", "replace").strip()
-        except FileNotFoundError:
-            return Removal.NONE
-        return Removal.CERTAIN if text == Removal.CERTAIN else Removal.TOLD
+        """What a start knows of this node's removal: that it was told, however certain it was then. It asks again."""
+        return Removal.TOLD if (self.path / REMOVED).exists() else Removal.NONE
 
     def mark_removal(self, removal: Removal) -> None:
         """Durable when it returns. Raises OSError."""

@@ -12,9 +12,12 @@ Whoever ever held the secret can open such a connection. So those whom the log d
 members', and cannot use up this process's file descriptors.
 
 A member that is told that it was removed goes by that as `drivers.removal` says; it asks also while it is connected to a majority
-of those it knows, if no leader is heard: they may all have been removed with it.
+of those it knows, if no leader is heard: they may all have been removed with it. Those who say so may be the ones that are
+behind: after a recovery a member of the earlier generation comes back with a log that has others removed. So the question names
+the asker's generation, a log of one that was superseded has no say, and a node that has a leader listens to nobody else.
 
-Promises: no secret changes unless such a majority agrees; a round is begun at most once a second, and only while fewer than a
+Promises: a node that leads, has heard a leader in the last `LEADER_SILENT_S` or is answered by one learns nothing of its removal
+from others; no secret changes unless such a majority agrees; a round is begun at most once a second, and only while fewer than a
 majority are connected or no leader is heard; at most `STRANGERS_MAX` connections of others than members are held at once.
 """
 
@@ -32,15 +35,19 @@ from swarm.drivers.keys import KeyStore, may_hand
 from swarm.drivers.link import close_now
 from swarm.drivers.removal import OwnRemoval, removal_said
 from swarm.drivers.streams import Streams
-from swarm.errors import NoMember, OperatorError, PeerError, Unauthenticated, Unreachable
+from swarm.errors import OperatorError, PeerError, Unauthenticated, Unreachable
+from swarm.model.generation import has_say
 from swarm.model.ids import ClusterId, NodeId
 from swarm.model.node import Node
+from swarm.model.removal import Removal
 from swarm.model.secret import Secrets
 from swarm.ports import PROTOCOL_REJOIN, Dialer, SecureStream
 from swarm.wire import codec
 from swarm.wire.boot import Refused
 from swarm.wire.rejoin import (
+    GENERATION_UNSAID,
     REJOIN_VERSION,
+    REMOVED,
     Handed,
     Recall,
     Recalled,
@@ -67,6 +74,7 @@ class RejoinDesk:
     def __init__(
         self,
         cluster_id: ClusterId,
+        recovery_generation: int,
         store: KeyStore,
         admitted: Callable[[NodeId], Node | None],
         secrets: Callable[[], Secrets],
@@ -76,6 +84,7 @@ class RejoinDesk:
         self._removed = removed
         self.counters: Counter[str] = Counter()
         self._cluster_id = cluster_id
+        self._generation = recovery_generation
         self._store = store
         self._admitted = admitted
         self._secrets = secrets
@@ -104,14 +113,21 @@ class RejoinDesk:
         node = self._admitted(secure.node_id)
         return node is not None and node.fingerprint == secure.fingerprint
 
+    def _has_removed(self, question: Recall) -> bool:
+        """And the log here has a say in that."""
+        theirs = question.recovery_generation
+        if question.cluster_id != self._cluster_id or theirs == GENERATION_UNSAID or not has_say(self._generation, theirs):
+            return False
+        return question.node_id in self._removed()
+
     def _answer(self, question: Recall, secure: SecureStream) -> Recalled | Refused:
         if question.node_id != secure.node_id or question.version != REJOIN_VERSION:
             raise Unauthenticated("a question in another node's name, or of another version")
         node = self._admitted(secure.node_id)
         if question.cluster_id != self._cluster_id or node is None or node.fingerprint != secure.fingerprint:
             self.counters["rejoin_refused"] += 1
-            if question.cluster_id == self._cluster_id and secure.node_id in self._removed():
-                return Refused(NoMember.code, "this node is no member of the cluster any more", "it was removed")
+            if self._has_removed(question):
+                return Refused(REMOVED, "this node is no member of the cluster any more", "it was removed")
             return Refused(UNKNOWN, "this node is not known as a member of the cluster", ADMITTED_NOT)
         if not may_hand(self._store, self._secrets(), secure.node_id):
             self.counters["rejoin_not_yet"] += 1
@@ -127,7 +143,7 @@ class SaidRemoved(PeerError):
     reason = "said_removed"
 
 
-_REFUSALS: dict[str, type[PeerError]] = {NoMember.code: SaidRemoved, UNKNOWN: Unauthenticated}
+_REFUSALS: dict[str, type[PeerError]] = {REMOVED: SaidRemoved, UNKNOWN: Unauthenticated}
 
 
 class Replacing(Protocol):
@@ -151,6 +167,7 @@ class Rejoining:
         self,
         me: NodeId,
         cluster_id: ClusterId,
+        recovery_generation: int,
         store: KeyStore,
         streams: Streams,
         dialer: Dialer,
@@ -165,6 +182,7 @@ class Rejoining:
         self.refused = ""
         self._me = me
         self._cluster_id = cluster_id
+        self._generation = recovery_generation
         self._store = store
         self._streams = streams
         self._dialer = dialer
@@ -176,24 +194,35 @@ class Rejoining:
         """Until cancelled."""
         while True:
             await trio.sleep(LOOK_S)
+            if self._removal.may_be_wrong:
+                await self._look_for_a_leader()
             if self._left_behind():
                 await self._round()
-            elif self._removal.may_be_wrong:
-                await self._look_for_a_leader()
 
-    async def _look_for_a_leader(self) -> None:
+    async def _look_for_a_leader(self) -> bool:
+        """Whether one answers, which takes back what others say of this node's removal."""
         try:
             await self._leader.read_barrier(BARRIER_S)
         except (OperatorError, PeerError):
-            return
+            return False
         await self._removal.revoke()
+        return True
+
+    async def _learn(self, said: Removal) -> None:
+        """Others say so: a leader, looked for after they spoke, knows better."""
+        if not self._hears_a_leader() and not await self._look_for_a_leader():
+            await self._removal.learn(said)
 
     def _left_behind(self) -> bool:
         if not self._streams.estranged():
             return False
         members = self._members()
         connected = sum(1 for node_id in members if node_id == self._me or self._streams.connected(node_id))
-        return 2 * connected <= len(members) or self._leader.leader_contact_age_s > LEADER_SILENT_S
+        return 2 * connected <= len(members) or not self._hears_a_leader()
+
+    def _hears_a_leader(self) -> bool:
+        """Or is the leader."""
+        return self._leader.leader_contact_age_s <= LEADER_SILENT_S
 
     async def _round(self) -> None:
         """Ask everybody who is estranged, at once."""
@@ -211,10 +240,10 @@ class Rejoining:
                     nursery.start_soon(ask, members[node_id])
         handed = [answer for answer in answers.values() if isinstance(answer, Handed)]
         refusals = [str(answer) for answer in answers.values() if isinstance(answer, (SaidRemoved, Unauthenticated))]
-        self.refused = refusals[0] if refusals and not handed else ""
+        self.refused = refusals[0] if refusals and not handed and not self._hears_a_leader() else ""
         saying_so = sum(isinstance(answer, SaidRemoved) for answer in answers.values())
         if saying_so > len(handed):
-            await self._removal.learn(removal_said(len(members), saying_so))
+            await self._learn(removal_said(len(members), saying_so))
         chosen = believed(handed, known=len(members))
         if self.refused:
             self._say(self.refused)
@@ -237,7 +266,7 @@ class Rejoining:
             try:
                 if (secure.node_id, secure.fingerprint) != (node.id, node.fingerprint):
                     raise Unreachable(f"what answers at {node.address} is not {node.name}")
-                question = Recall(REJOIN_VERSION, self._me, self._cluster_id)
+                question = Recall(REJOIN_VERSION, self._me, self._cluster_id, self._generation)
                 await send_body(secure.stream, codec.encode(question))
                 reply = decode_recall_reply_untrusted(await receive_body(secure.stream))
             finally:

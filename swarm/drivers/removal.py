@@ -3,8 +3,12 @@
 A removed node is cut off, and often away when it happens. Its tasks run elsewhere by then; so what it knows of its removal
 outlives the daemon, and stands between the runner and every start.
 
-Promises: what is known never becomes less but by a leader's answer, which no removed node gets (`may_be_wrong`, `revoke`); what
-the log here says is final. A disk that refuses is tried again at the next sign.
+What others say stops containers only when those who say so are, without this node, a majority of the members it knows: then the
+ones whose logs admit it, and those it is connected to, cannot be one. What the disk remembers is at most `TOLD`: a daemon that
+starts may belong to another recovery generation than the one before it, so it asks again before it stops anything.
+
+Promises: in one life of the daemon what is known never becomes less but by a leader's answer, which no removed node gets
+(`may_be_wrong`, `revoke`); what the log here says is final. A disk that refuses is tried again at the next sign.
 """
 
 from __future__ import annotations
@@ -20,10 +24,11 @@ ADVICE = "swarm reset on this host, then join it anew"
 
 
 def removal_said(members_known: int, saying_so: int) -> Removal:
-    """What `saying_so` of the members known here make of it: as many as are believed about a secret, or fewer."""
+    """What `saying_so` of the `members_known`, this node among them, make of it. This node does not count itself: it would make
+    one member of three enough."""
     if saying_so == 0:
         return Removal.NONE
-    return Removal.CERTAIN if 2 * (saying_so + 1) > members_known else Removal.TOLD
+    return Removal.CERTAIN if 2 * saying_so > members_known else Removal.TOLD
 
 
 class OwnRemoval:

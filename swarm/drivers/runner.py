@@ -126,7 +126,8 @@ class RunnerDriver:
         return self._core.running
 
     def tell_removal(self, removal: Removal) -> None:
-        """What this node knows of its own removal changed."""
+        """What this node knows of its own removal changed. One that was taken back leaves nothing held: it is read again."""
+        self._holdings.stale = True
         self._feed(self._core.on_removal, removal)
 
     def reconnected(self) -> None:

@@ -37,6 +37,11 @@ def supersedes(one: int, other: int) -> bool:
     return number_of(one) > number_of(other)
 
 
+def has_say(one: int, other: int) -> bool:
+    """Whether what the log of `one` decided holds for a node of `other`: it is the same, or takes the other's place."""
+    return one == other or supersedes(one, other)
+
+
 def generation_text(generation: int) -> str:
     """For people: the founding, or the recovery's number and its random part."""
     if generation == 0:

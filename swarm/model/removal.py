@@ -12,4 +12,4 @@ class Removal(StrEnum):
     TOLD = "told"
     """Some members say so, fewer than would be believed: nothing starts here until a leader says otherwise."""
     CERTAIN = "certain"
-    """The log here says so, or as many members as would make a majority with this one: what it runs, runs elsewhere by now."""
+    """The log here says so, or a majority of the members known here: what this node runs, runs elsewhere by now."""

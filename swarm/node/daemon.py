@@ -128,12 +128,12 @@ class Daemon:
             self.keys, self.replica, self.catalog, self.streams, self.admitted.find, request_id=self.request_id
         )
         self.rejoin_desk = RejoinDesk(
-            cluster.cluster_id, self.keys, self.admitted.find, lambda: self.catalog.secrets, lambda: self.catalog.removed_nodes
-        )
+            cluster.cluster_id, cluster.recovery_generation, self.keys, self.admitted.find,
+            lambda: self.catalog.secrets, lambda: self.catalog.removed_nodes)  # fmt: skip
         self.removal = OwnRemoval(folder.removal, self.keys.save_removal, lambda known: self.runner.tell_removal(known))
         self.rejoining = Rejoining(
-            folder.node_id, cluster.cluster_id, self.keys, self.streams, site.port, self.admitted.nodes, self.keys.replace,
-            leader=self.replica, removal=self.removal,
+            folder.node_id, cluster.cluster_id, cluster.recovery_generation, self.keys, self.streams, site.port,
+            self.admitted.nodes, self.keys.replace, leader=self.replica, removal=self.removal,
         )  # fmt: skip
         self.gossip = self.make_gossip()
         self.runner = NoRunner() if site.config.witness else self.make_runner()

@@ -22,6 +22,10 @@ from swarm.wire.token import SECRET_BYTES
 REJOIN_VERSION = 1
 REJOIN_BYTES_MAX = 16 * 1024
 HANDED_MAX = 32
+GENERATION_UNSAID = -1
+REMOVED = "removed"
+"""The refusal of a member whose log has the asker removed, and is not of a recovery generation that another has taken the place
+of. What an older program says without having looked at that has another code."""
 
 
 class Recall(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -30,6 +34,8 @@ class Recall(msgspec.Struct, frozen=True, array_like=True, tag=0):
     version: int
     node_id: NodeId
     cluster_id: ClusterId
+    recovery_generation: int = GENERATION_UNSAID
+    """The one that the asker follows. A log of an earlier one has no say in who belongs to it."""
 
 
 class Recalled(msgspec.Struct, frozen=True, array_like=True, tag=1):

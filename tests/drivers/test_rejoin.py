@@ -18,22 +18,26 @@ from swarm.adapters.tcp import PeerPort, listener_port, open_listener
 from swarm.drivers.keys import KeyStore
 from swarm.drivers.link import close_now
 from swarm.drivers.rejoin import STRANGERS_MAX, RejoinDesk, Rejoining, believed
-from swarm.drivers.removal import OwnRemoval
+from swarm.drivers.removal import OwnRemoval, removal_said
 from swarm.drivers.streams import Streams
-from swarm.errors import Unauthenticated, Unavailable
+from swarm.errors import NoMember, Unauthenticated, Unavailable
+from swarm.model.generation import next_generation
 from swarm.model.ids import NodeId
 from swarm.model.node import Node
 from swarm.model.removal import Removal
 from swarm.model.secret import Authority, SecretRecord, Secrets
 from swarm.ports import PROTOCOL_PEER, PROTOCOL_REJOIN, SecureStream
+from swarm.wire.boot import Refused
 from swarm.wire.codec import encode
 from swarm.wire.frame import PROTOCOL_VERSION, Hello
 from swarm.wire.keys import cluster_salt
-from swarm.wire.rejoin import Handed, decode_handed_untrusted, handed_purpose
+from swarm.wire.rejoin import GENERATION_UNSAID, Handed, decode_handed_untrusted, handed_purpose
 from tests.fakes.loopback_members import CLUSTER, key_of, node_id_of, node_of
 
 SALT = cluster_salt(CLUSTER)
 SECRETS = [bytes([number]) * 32 for number in range(4)]
+RECOVERED, RIVAL = (next_generation(0, random.Random(seed)) for seed in (1, 2))
+RECOVERED_AGAIN = next_generation(RECOVERED, random.Random(3))
 AUTHORITIES = [authority_of(secret, SALT) for secret in SECRETS]
 
 
@@ -91,27 +95,31 @@ class NoLeader:
 class Member:
     """A daemon's peer port: streams, and the rejoin handshake in both directions."""
 
-    def __init__(self, number: int, sending: int, *, accepted: tuple[int, ...] = (), retired: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, number: int, sending: int, *, accepted: tuple[int, ...] = (), retired: tuple[int, ...] = (), generation: int = 0
+    ) -> None:
         self.number, self.node_id = number, node_id_of(number)
         self.store = Held(number, sending, accepted)
         self.admitted: dict[NodeId, Node] = {}
         self.port = PeerPort()
         self.retired = retired
         self.put_in_force()
-        hello = Hello(CLUSTER, self.node_id, PROTOCOL_VERSION, 1, 0)
+        hello = Hello(CLUSTER, self.node_id, PROTOCOL_VERSION, 1, generation)
         self.streams = Streams(
             hello=hello, dialer=self.port, admitted=self.admitted.get, rng=random.Random(number), on_stream=self.on_stream
         )
         store: KeyStore = self.store
         self.secrets = Secrets(tuple(SecretRecord(each, AUTHORITIES[each]) for each in sorted({sending, *accepted})), sending)
         self.removed: set[NodeId] = set()
-        self.desk = RejoinDesk(CLUSTER, store, self.admitted.get, lambda: self.secrets, lambda: self.removed)
+        self.desk = RejoinDesk(
+            CLUSTER, generation, store, self.admitted.get, lambda: self.secrets, lambda: self.removed
+        )  # fmt: skip
         self.leader = NoLeader()
         self.marks: list[Removal] = []
         self.told: list[Removal] = []
         self.removal = OwnRemoval(Removal.NONE, self.mark, self.told.append)
         self.rejoining = Rejoining(
-            self.node_id, CLUSTER, store, self.streams, self.port, lambda: self.admitted, self.replace,
+            self.node_id, CLUSTER, generation, store, self.streams, self.port, lambda: self.admitted, self.replace,
             leader=self.leader, removal=self.removal,
         )  # fmt: skip
         self.port.handle(PROTOCOL_PEER, self.streams.accept)
@@ -215,8 +223,86 @@ async def test_a_removed_node_with_its_old_folder_is_refused_and_told_why() -> N
         assert one.desk.counters == {"rejoin_refused": 1}
 
 
+@pytest.mark.parametrize(
+    ("asker", "stale"), [(RECOVERED, 0), (RECOVERED_AGAIN, RECOVERED), (RECOVERED, RIVAL), (GENERATION_UNSAID, 0)]
+)
+async def test_a_log_of_another_generation_that_took_not_the_place_of_the_askers_says_nothing_of_its_removal(
+    asker: int, stale: int
+) -> None:
+    """A node that was recovered, and may be the only one that works, meets those that had removed it before."""
+    recovered = Member(3, 0, generation=asker)
+    others = Member(1, 1, retired=(0,), generation=stale), Member(2, 1, retired=(0,), generation=stale)
+    async with running(recovered, *others):
+        for member in others:
+            member.forget(recovered)
+        await estranged(recovered, *others)
+        await recovered.rejoining._round()
+        assert [member.desk.counters for member in others] == 2 * [{"rejoin_refused": 1}]
+        assert recovered.marks == recovered.told == []
+
+
+@pytest.mark.parametrize(("asker", "present"), [(RECOVERED, RECOVERED), (0, RECOVERED), (RECOVERED, RECOVERED_AGAIN)])
+async def test_a_log_of_the_askers_generation_or_of_one_that_took_its_place_says_that_it_was_removed(
+    asker: int, present: int
+) -> None:
+    removed, one = Member(3, 0, generation=asker), Member(1, 1, retired=(0,), generation=present)
+    async with running(removed, one):
+        one.forget(removed)
+        await estranged(removed, one)
+        await removed.rejoining._round()
+        assert removed.told == [Removal.TOLD]
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_a_node_with_a_leader_learns_nothing_of_its_removal_from_others(heard: bool) -> None:
+    """Whether it leads itself, hears one, or one only answers it; whatever those others say and however many they are."""
+    healthy, one, two = Member(3, 0), Member(1, 1, retired=(0,)), Member(2, 1, retired=(0,))
+    async with running(healthy, one, two):
+        for member in (one, two):
+            member.forget(healthy)
+        await estranged(healthy, one, two)
+        healthy.leader.leader_contact_age_s = 0.0 if heard else math.inf
+        healthy.leader.answers = not heard
+        await healthy.rejoining._round()
+        assert all(member.desk.counters == {"rejoin_refused": 1} for member in (one, two))
+        assert heard != ("was removed" in healthy.rejoining.refused), "nobody is advised to reset a node that works"
+        assert healthy.marks == healthy.told == []
+
+
+async def test_the_word_of_others_is_revoked_by_a_leader_also_while_most_members_are_out_of_reach() -> None:
+    healthy, one, two = Member(3, 0), Member(1, 1, retired=(0,)), Member(2, 1, retired=(0,))
+    async with running(healthy, one, two) as nursery:
+        for member in (one, two):
+            member.forget(healthy)
+        await estranged(healthy, one, two)
+        await healthy.rejoining._round()
+        assert healthy.told == [Removal.CERTAIN]
+        healthy.leader.answers = True
+        nursery.start_soon(healthy.rejoining.run)
+        with trio.fail_after(10):
+            while healthy.removal.known:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        assert healthy.marks == healthy.told == [Removal.CERTAIN, Removal.NONE]
+
+
+async def test_the_refusal_of_a_program_that_looks_at_no_generation_is_not_believed() -> None:
+    away, older = Member(3, 0), Member(1, 1, retired=(0,))
+    older.desk._answer = lambda question, secure: Refused(NoMember.code, "no member any more")  # type: ignore[method-assign]
+    async with running(away, older):
+        await estranged(away, older)
+        await away.rejoining._round()
+        assert away.marks == away.told == []
+
+
+def test_only_a_majority_of_the_members_known_makes_a_node_certain_and_it_does_not_count_itself() -> None:
+    pairs = [(known, saying) for known in range(1, 8) for saying in range(known)]
+    certain = {pair for pair in pairs if removal_said(*pair) is Removal.CERTAIN}
+    assert certain == {(3, 2), (4, 3), (5, 3), (5, 4), (6, 4), (6, 5), (7, 4), (7, 5), (7, 6)}
+    assert removal_said(3, 0) is Removal.NONE and removal_said(3, 1) is Removal.TOLD
+
+
 async def test_two_nodes_that_were_removed_together_are_told_although_they_reach_each_other() -> None:
-    """A majority of the three that they know; neither would ask anybody if that were enough."""
+    """Together a majority of the three that they know; neither would ask anybody if that were enough."""
     first, second, present = Member(3, 0), Member(4, 0), Member(1, 1, retired=(0,))
     async with running(first, second, present) as nursery:
         for member in (first, second):
@@ -227,7 +313,7 @@ async def test_two_nodes_that_were_removed_together_are_told_although_they_reach
         first.connected = trio.Event()
         nursery.start_soon(first.rejoining.run)
         with trio.fail_after(10):
-            while not first.removal.certain:
+            while first.removal.known is not Removal.TOLD:
                 await trio.testing.wait_all_tasks_blocked(0.01)
 
 

@@ -24,6 +24,7 @@ from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
 from swarm.model.liveness import EngineState, Sample
 from swarm.model.outcome import Applied
 from swarm.model.phase import Desired, Phase
+from swarm.model.removal import Removal
 from swarm.model.task import Task, TaskSpec
 from swarm.ports import HostLoad
 from swarm.runner.config import RunnerConfig
@@ -214,6 +215,21 @@ async def test_without_a_leader_it_waits_and_asks_again(autojump_clock: trio.tes
         bench.cluster.leader = True
         await trio.sleep(2)
         assert bench.phase(key) is Phase.RUNNING
+
+
+async def test_a_removal_that_was_taken_back_gives_the_node_its_work_again_without_another_entry(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running() as bench:
+        key = bench.cluster.assign()
+        await trio.sleep(3)
+        assert bench.driver.containers == 1
+        bench.driver.tell_removal(Removal.CERTAIN)
+        await trio.sleep(60)
+        assert bench.driver.containers == 0
+        bench.driver.tell_removal(Removal.NONE)
+        await trio.sleep(10)
+        assert bench.driver.containers == 1 and bench.phase(key) is Phase.RUNNING
 
 
 async def test_after_a_pause_the_fence_is_down_before_anything_else(autojump_clock: trio.testing.MockClock) -> None:

@@ -16,7 +16,7 @@ from tests.catalog_kit import Log, make_node
 
 CLUSTER = ClusterId("ab" * 16)
 GOOD = [
-    encode(rejoin.Recall(1, NodeId("cd" * 16), CLUSTER)),
+    encode(rejoin.Recall(1, NodeId("cd" * 16), CLUSTER, 1 << 40)),
     encode(rejoin.Recalled(b"sealed")),
     encode(rejoin.Handed(CLUSTER, bytes(32), (bytes(32),))),
 ]
@@ -42,6 +42,11 @@ def test_what_is_handed_over_holds_secrets_of_their_length_or_is_refused(secrets
         assert rejoin.decode_handed_untrusted(encode(handed), CLUSTER) == handed and whole
     except BadMessage:
         assert not whole
+
+
+def test_a_question_of_a_program_that_names_no_generation_is_one_of_none() -> None:
+    question = rejoin.decode_recall_untrusted(encode([0, 1, "cd" * 16, CLUSTER]))
+    assert question.recovery_generation == rejoin.GENERATION_UNSAID
 
 
 def test_secrets_of_another_cluster_are_refused() -> None:

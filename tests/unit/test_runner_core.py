@@ -244,13 +244,16 @@ def test_a_node_that_is_certain_of_its_removal_stops_and_removes_all_that_is_its
     assert bench.containers.of(key) is None, "the log here is the past"
 
 
-def test_a_removed_node_finds_after_a_restart_what_it_still_has_to_stop() -> None:
+def test_a_node_that_was_told_of_its_removal_stops_what_it_had_only_when_it_is_certain_again_after_a_restart() -> None:
     bench = Bench()
     bench.run(1)
     key = bench.assign()
     bench.run(2)
     bench.leader = False
-    bench.boot(remember=True, removal=Removal.CERTAIN)
+    bench.boot(remember=True, removal=Removal.TOLD)
+    bench.run(30)
+    assert running(bench, key), "what its disk remembers was the word of others"
+    bench.core.on_removal(Removal.CERTAIN, bench.now)
     bench.run(30)
     assert bench.containers.of(key) is None
 
