@@ -36,13 +36,16 @@ from swarm.consensus.messages import (
     VoteReply,
 )
 from swarm.consensus.state import State
-from swarm.errors import OperatorError, Overloaded, PeerError, Unavailable, UsageError
+from swarm.errors import BadMessage, OperatorError, PeerError, Unavailable
 from swarm.machine import ends_when_broken
 from swarm.model.entry import Committed, Configuration, Entry, SnapshotMeta, Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.model.view import FollowerView
 from swarm.ports import SnapshotData, Stored
-from swarm.wire.limits import PAYLOAD_BYTES_MAX
+
+TERMS_AHEAD_MAX = 2**32
+"""A term that is further beyond one's own is none: elections raise it by one, a recovery by a million. Without a limit a single
+message could use all terms up, and nobody would ever be elected again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,7 @@ class Consensus:
     # ---- messages
 
     def on_message(self, source: NodeId, message: Message, now: float) -> None:
-        """One message of an authenticated peer. Raises `BadMessage` for entries that do not decode."""
+        """One message of an authenticated peer. Raises `BadMessage` for entries that do not decode and terms far beyond all."""
         state = self._state
         state.observe_now(now)
         if message.recovery_generation != state.recovery_generation or source == state.node_id:
@@ -253,7 +256,9 @@ class Consensus:
                 assert_never(message)
 
     def _enter_term(self, term: int) -> None:
-        """A later term exists: whatever this node was, it is a follower in it."""
+        """A later term exists: whatever this node was, it is a follower in it. Raises `BadMessage`, changing nothing."""
+        if term > self._state.term + TERMS_AHEAD_MAX:
+            raise BadMessage(f"term {term} is impossibly far beyond this node's, {self._state.term}")
         self._election.give_up()
         self._leadership = None
         self._state.adopt_term(term)
@@ -344,17 +349,9 @@ class Consensus:
     def _hint(self) -> str:
         return f"the leader is {self._state.leader_id}" if self._state.leader_id else "no leader is known"
 
-    def propose(
-        self, kind: str, version: int, payload: bytes, request_id: RequestId, now: float, now_utc: float
-    ) -> Proposed:
-        """Append an entry. Raises `Unavailable` or `Overloaded`, having done nothing."""
-        leadership = self._lead(f"propose {kind}", now)
-        if len(payload) > PAYLOAD_BYTES_MAX:
-            raise UsageError(f"cannot propose {kind}: {len(payload)} bytes, at most {PAYLOAD_BYTES_MAX} fit into an entry")
-        state = self._state
-        if full := leadership.backlog.refusal(kind, applied_index=state.applied_index, last_index=state.log.last_index):
-            raise Overloaded(f"cannot propose {kind}: {full}", hint="try again in a second")
-        entry = leadership.append(kind, version, payload, request_id, now_utc)
+    def propose(self, kind: str, version: int, payload: bytes, request_id: RequestId, now: float, now_utc: float) -> Proposed:
+        """Append an entry. Raises `Unavailable`, `Overloaded` or `UsageError`, having done nothing."""
+        entry = self._lead(f"propose {kind}", now).propose(kind, version, payload, request_id, now_utc)
         return Proposed(entry.index, entry.term)
 
     def propose_configuration(self, voters: tuple[Voter, ...], now: float, now_utc: float) -> Proposed:

@@ -21,12 +21,13 @@ from swarm.consensus.progress import Progress
 from swarm.consensus.quorum import is_small, is_voter, quorum_value, voters_of
 from swarm.consensus.replication import Replication
 from swarm.consensus.state import State
-from swarm.errors import DiskFull, Unavailable
+from swarm.errors import DiskFull, Overloaded, Unavailable, UsageError
 from swarm.machine import NEVER
 from swarm.model.command import Noop
-from swarm.model.entry import KIND_CONFIGURATION, KIND_NOOP, Configuration, Entry, Voter
+from swarm.model.entry import KIND_CONFIGURATION, KIND_FOUND, KIND_NOOP, Configuration, Entry, Voter
 from swarm.model.ids import NodeId, RequestId
 from swarm.wire.codec import encode
+from swarm.wire.limits import PAYLOAD_BYTES_MAX
 
 FREE_SPACE = "free space there: entries are taken again as soon as there is room"
 
@@ -53,6 +54,18 @@ class Leadership:
         self.append(KIND_NOOP, 1, encode(Noop()), RequestId(""), state.log.last_time_utc)
 
     # ---- the log
+
+    def propose(self, kind: str, version: int, payload: bytes, request_id: RequestId, now_utc: float) -> Entry:
+        """Append what somebody asked for. Configurations are written by consensus alone: it checks that they follow each other.
+        Raises `UsageError`, `Overloaded` or as `append`, having done nothing."""
+        if kind in (KIND_FOUND, KIND_CONFIGURATION):
+            raise UsageError(f"cannot propose {kind}: only consensus itself writes it")
+        if len(payload) > PAYLOAD_BYTES_MAX:
+            raise UsageError(f"cannot propose {kind}: {len(payload)} bytes, at most {PAYLOAD_BYTES_MAX} fit into an entry")
+        state = self._state
+        if full := self.backlog.refusal(kind, applied_index=state.applied_index, last_index=state.log.last_index):
+            raise Overloaded(f"cannot propose {kind}: {full}", hint="try again in a second")
+        return self.append(kind, version, payload, request_id, now_utc)
 
     def append(self, kind: str, version: int, payload: bytes, request_id: RequestId, now_utc: float) -> Entry:
         """Add one entry of this term. Its wall time is never below that of the entry before. Raises `DiskFull` or `Unavailable`,

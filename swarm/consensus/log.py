@@ -38,6 +38,7 @@ class Log:
         self.snapshot_data: SnapshotData | None = None
         self.offset = 0
         self._offset_term = 0
+        self._offset_time_utc = 0.0
         self._let_go_to = 0
         self._entries: list[Entry] = []
         self._configurations: list[tuple[int, Configuration]] = []
@@ -57,9 +58,7 @@ class Log:
     @property
     def last_time_utc(self) -> float:
         """Wall time of the newest entry; 0 when there never was one."""
-        if self._entries:
-            return self._entries[-1].time_utc
-        return self.snapshot.time_utc if self.snapshot else 0.0
+        return self.time_at(self.last_index)
 
     @property
     def configuration(self) -> Configuration:
@@ -87,6 +86,13 @@ class Log:
         if self.snapshot and index == self.snapshot.index:
             return self.snapshot.term
         return None
+
+    def time_at(self, index: int) -> float:
+        """Wall time of an entry whose term is known here (see `term_at`); 0 before the first."""
+        if self.snapshot and index == self.snapshot.index:
+            return self.snapshot.time_utc
+        assert self.offset <= index <= self.last_index
+        return self._entries[index - self.offset - 1].time_utc if index > self.offset else self._offset_time_utc
 
     def matches(self, index: int, term: int) -> bool:
         """Whether the entry at `index` has this term: then everything before it is equal too (Log Matching, section 5.3)."""
@@ -140,26 +146,29 @@ class Log:
         offset = max(self.offset, meta.index - trailing)
         term = self.term_at(offset)
         assert term is not None, "a snapshot lies within the log it stands for"
-        del self._entries[: offset - self.offset]
-        self.offset, self._offset_term = offset, term
+        self._begin_after(offset, term)
         kept = [pair for pair in self._configurations if pair[0] > meta.configuration_index]
         self._configurations = [(meta.configuration_index, meta.configuration), *kept]
 
     def let_go(self, upto: int, *, at_least: int) -> None:
-        """Forget the entries up to `upto`, all committed and durable, but for the newest of the log (its time is asked for);
+        """Forget the entries up to `upto`, all committed and durable, but for the newest of the log;
         nothing when that is fewer than `at_least`. The disk keeps them, for the next start. Whoever leads never needs them of
         this node: a follower is asked for no more than terms behind its commit index."""
         upto = min(upto, self.last_index - 1)
         if upto - self.offset < max(at_least, 1):
             return
-        term = self._entries[upto - self.offset - 1].term
-        del self._entries[: upto - self.offset]
-        self.offset, self._offset_term, self._let_go_to = upto, term, upto
+        self._begin_after(upto, self._entries[upto - self.offset - 1].term)
+        self._let_go_to = upto
+
+    def _begin_after(self, offset: int, term: int) -> None:
+        self._offset_time_utc = self.time_at(offset)
+        del self._entries[: offset - self.offset]
+        self.offset, self._offset_term = offset, term
 
     def reset(self, meta: SnapshotMeta, data: SnapshotData) -> None:
         """Forget every entry: the log is this snapshot now."""
         self.snapshot, self.snapshot_data = meta, data
-        self.offset, self._offset_term = meta.index, meta.term
+        self.offset, self._offset_term, self._offset_time_utc = meta.index, meta.term, meta.time_utc
         self._entries = []
         self._configurations = [(meta.configuration_index, meta.configuration)]
 

@@ -202,8 +202,8 @@ class State:
         term = log.term_at(index)
         assert term is not None and index <= self.applied_index
         configuration_index, configuration = log.configuration_at(index)
-        time_utc = log.entry(index).time_utc if log.offset < index <= log.last_index else log.last_time_utc
-        return SnapshotMeta(index, term, configuration, configuration_index, self.recovery_generation, time_utc, crc32c, length)
+        time_utc, generation = log.time_at(index), self.recovery_generation
+        return SnapshotMeta(index, term, configuration, configuration_index, generation, time_utc, crc32c, length)
 
     def compact(self, meta: SnapshotMeta, data: SnapshotData) -> None:
         """The catalog's snapshot replaces the log up to `meta.index`. One that is older than the last is ignored."""

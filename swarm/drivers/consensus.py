@@ -275,8 +275,8 @@ class Replica:
     # ---- running
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until cancelled. Raises `StoreFailure` when the disk refuses, `Bug` (or what else
-        it was) when the core's invariants broke, whichever input met it."""
+        """Run until cancelled. Raises `StoreFailure` when the disk refuses, `Bug` (or what else it was) when the core's
+        invariants broke, whichever input met it."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._applier.run)
             nursery.start_soon(self._maker.run)

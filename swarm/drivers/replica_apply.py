@@ -148,7 +148,8 @@ class Applier:
                 break
         if entries:
             self._advance(Changes(entries[-1].index, tuple(results), tuple(entries)))
-            self._maker.maybe_begin(self.applied_index)
+            if not self.halted:
+                self._maker.maybe_begin(self.applied_index)
 
     def _halt(self, why: str) -> None:
         """Apply nothing any more, and lead no more: a leader that does not apply could commit and never act."""

@@ -6,8 +6,11 @@ import trio
 import trio.testing
 
 from swarm.consensus.config import ConsensusConfig
+from swarm.drivers.replica_forward import pack_command
 from swarm.drivers.replica_making import LOG_FACTOR, REST_FACTOR, RETRY_S, is_due
+from swarm.model.entry import Entry
 from swarm.model.ids import RequestId
+from swarm.model.outcome import Applied
 from tests.drivers.test_replica import NAMES, World, command, three_nodes
 
 SHORT = ConsensusConfig(snapshot_every=20, trailing=5)
@@ -113,3 +116,22 @@ async def test_a_follower_whose_leader_died_in_the_middle_of_a_transfer_gets_the
         await submit(world, 1, first=70)
         await trio.sleep(3)
         assert world.tapes[behind.node_id].requests == [f"r{number}" for number in range(71)]
+
+
+async def test_a_node_that_halts_in_the_middle_of_a_slice_begins_no_snapshot(autojump_clock: trio.testing.MockClock) -> None:
+    async with three_nodes(ConsensusConfig(snapshot_every=20, trailing=100)) as world:
+        leader = await world.leader()
+        behind = (await world.others())[0]
+        tape = world.tapes[behind.node_id]
+        apply = tape.apply
+
+        def apply_few(entry: Entry) -> Applied:
+            tape.unknown_kind = entry.kind if entry.index > 25 else ""
+            return apply(entry)
+
+        tape.apply = apply_few  # type: ignore[method-assign]
+        for number in range(40):
+            leader.propose_packed(*pack_command(command("x")), RequestId(f"r{number}"))
+        await trio.sleep(2)
+        assert behind.halted and behind.applied_index == 25 and behind.core.snapshot is None
+        assert leader.core.snapshot is not None, "the others go on"

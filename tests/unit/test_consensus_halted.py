@@ -86,3 +86,16 @@ def test_after_the_upgrade_a_start_finds_every_entry_on_the_disk() -> None:
     cluster.start(halted)
     cluster.run(3)
     assert cluster.texts(halted) == cluster.texts(leader) == [f"{number}" for number in range(FLOOD)]
+
+
+def test_a_snapshot_where_the_log_begins_has_the_time_of_its_own_entry() -> None:
+    cluster = Cluster("abc", config=ConsensusConfig(trailing=3))
+    cluster.run(3)
+    for number in range(30):
+        cluster.propose(f"{number}")
+        cluster.run(0.05)
+    _, halted = halted_follower(cluster)
+    offset = cluster.nodes[halted]._state.log.offset
+    meta = cluster.nodes[halted].snapshot_meta(offset, crc32c=0, length=1)
+    entry, newest = cluster.applied[halted][offset - 1], cluster.applied[halted][-1]
+    assert (meta.index, meta.time_utc) == (entry.index, entry.time_utc) and entry.time_utc < newest.time_utc
