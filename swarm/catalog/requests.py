@@ -13,12 +13,13 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import msgspec
 
 from swarm.catalog.checks import conflict
 from swarm.errors import BadMessage
-from swarm.model.command import COMMANDS, KIND_OF, Submit, SubmitQueued
+from swarm.model.command import KIND_OF, Submit, SubmitQueued
 from swarm.model.entry import Entry
 from swarm.model.ids import RequestId
 from swarm.model.outcome import Rejected
@@ -28,6 +29,9 @@ from swarm.wire.limits import PAYLOAD_BYTES_MAX
 KEPT_S = 24 * 3600.0
 KEPT_MAX = 100_000
 CLEAR_STEP = 1000
+SUBMIT_VERSION, SUBMIT_FIELDS = 1, 2
+"""A queued submit counts as the direct one of this version; what it has in common with that are its first fields. In the hashes
+of every replica: never changes."""
 
 
 class RequestRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -100,15 +104,15 @@ class Requests:
 
 def _content(entry: Entry) -> bytes:
     """Of what was asked. When a queued submit was left with its node is no part of that, nor that it was: several nodes may have
-    it, and one that has a leader submits it at once."""
+    it, and one that has a leader submits it at once. Every program computes the same: from what stands in the entry, not from
+    what this one knows of a task's fields."""
     kind, version, payload = entry.kind, entry.version, entry.payload
     if kind == KIND_OF[SubmitQueued]:
         try:
-            queued = decode_untrusted(payload, SubmitQueued, bytes_max=PAYLOAD_BYTES_MAX)
+            items = decode_untrusted(payload, list[Any], bytes_max=PAYLOAD_BYTES_MAX)
         except BadMessage:
             pass  # refused as malformed, under its own content
         else:
-            kind = KIND_OF[Submit]
-            version, payload = COMMANDS[kind][0], encode(Submit(queued.task_id, queued.spec))
+            kind, version, payload = KIND_OF[Submit], SUBMIT_VERSION, encode(items[:SUBMIT_FIELDS])
     head = f"{kind}\0{version}\0".encode()
     return hashlib.sha256(head + payload).digest()[:16]
