@@ -67,6 +67,10 @@ class CatalogRead(Protocol):
         """Ids of the assignments of each node that have not ended."""
 
     @property
+    def at_home(self) -> Mapping[NodeId, int]:
+        """How many of those are the current ones of their tasks; a node may be missing that has none."""
+
+    @property
     def reserved(self) -> Mapping[NodeId, Resources]: ...
     @property
     def secrets(self) -> Secrets: ...

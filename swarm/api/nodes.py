@@ -30,7 +30,7 @@ _SETTABLE = (Availability.ACTIVE.value, Availability.DRAIN.value)
 
 
 def node_rows(api: Api, nodes: list[Node]) -> list[Shape]:
-    """Rows of `node ls`. Cost O(nodes, and what is assigned to dead ones)."""
+    """Rows of `node ls`. Cost O(nodes)."""
     face = api.face
     members, consensus, leader = face.members(), face.consensus(), leader_in_reach(face)
     return [
@@ -50,8 +50,7 @@ def _tasks_of(face: NodeFace, node: Node, members: Mapping[NodeId, MemberView]) 
     held = face.catalog.by_node.get(node.id, ())
     if not held or node_status(node, members.get(node.id), is_self=node.id == face.node_id) != MemberStatus.DEAD.value:
         return len(held)
-    assignments, tasks = face.catalog.assignments, face.catalog.tasks
-    return sum(tasks[assignments[each].task_id].assignment == each for each in held)
+    return face.catalog.at_home.get(node.id, 0)
 
 
 def own_engine(api: Api) -> tuple[str, str]:

@@ -175,6 +175,11 @@ class Catalog:
         return self._state.by_node
 
     @property
+    def at_home(self) -> Mapping[NodeId, int]:
+        """How many of those are the current ones of their tasks; a node may be missing that has none."""
+        return self._state.at_home
+
+    @property
     def placed(self) -> Mapping[NodeId, Mapping[str, None]]:
         """Ids of each node's assignments, ended ones included; nothing under the id of a node that has none."""
         return self._state.placed

@@ -63,6 +63,8 @@ class State:
         self.moving: dict[TaskId, None] = {}
         self.phases: Counter[str] = Counter()
         """How many tasks are in each phase as people see it (`task_phase`)."""
+        self.at_home: Counter[NodeId] = Counter()
+        """How many tasks have their current assignment on each node, those not counted whose assignment has ended."""
         self._pending: SortedDict = SortedDict()
         self._pending_ids: list[TaskId] | None = []
         self._order: SortedList = SortedList()
@@ -97,6 +99,7 @@ class State:
         """Forget a node whose assignments have all ended."""
         assert not self.by_node[node_id], node_id
         del self.nodes[node_id], self.by_node[node_id], self.reserved[node_id], self.ports_taken[node_id]
+        self.at_home.pop(node_id, None)
 
     # ---- tasks ------------------------------------------------------------------------------------------------------------
 
@@ -114,7 +117,10 @@ class State:
 
     def _count(self, task: Task, change: int) -> None:
         """Count a task in or out as it and its current assignment stand now."""
-        self.phases[task_phase(task, self.assignments.get(task.assignment))] += change
+        current = self.assignments.get(task.assignment)
+        self.phases[task_phase(task, current)] += change
+        if current is not None and not current.ended:
+            self.at_home[current.node_id] += change
 
     def _index_task(self, task: Task) -> None:
         self._count(task, 1)
@@ -253,7 +259,7 @@ class State:
         """The same in steps of some hundred records. Nothing else may touch the state in between."""
         self.names, self.by_node, self.placed, self.reserved, self.ports_taken, self.moving = {}, {}, {}, {}, {}, {}
         self._pending, self._pending_ids = SortedDict(), None
-        self.phases = Counter()
+        self.phases, self.at_home = Counter(), Counter()
         self._order = SortedList()
         for node in list(self.nodes.values()):
             self.put_node(node)
@@ -298,6 +304,7 @@ class State:
         assert {k: _ports(v) for k, v in other.ports_taken.items()} == {k: _ports(v) for k, v in self.ports_taken.items()}
         assert set(other.moving) == set(self.moving)
         assert +other.phases == +self.phases and min(self.phases.values(), default=0) >= 0
+        assert +other.at_home == +self.at_home and min(self.at_home.values(), default=0) >= 0
         assert list(other.pending) == list(self.pending)
         for task in self.tasks.values():
             assert task.assignment == "" or task.assignment in self.assignments, task

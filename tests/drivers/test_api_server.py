@@ -19,6 +19,7 @@ from msgspec.structs import replace as replace_struct
 from swarm.api.calls import BODY_BYTES_MAX, Api
 from swarm.api.face import ApiListeners, LogChunk
 from swarm.api.server import Server
+from swarm.catalog import Catalog
 from swarm.client.client import Client, task_path
 from swarm.drivers.replica_disk import lack_text
 from swarm.errors import Conflict, NotFound, OperatorError, StartRefused, Unavailable, Unreachable, UsageError
@@ -214,6 +215,20 @@ async def test_a_dead_node_has_no_tasks_that_others_took_over_and_no_known_engin
         face.log.assign(moved, "n3", replaces=face.catalog.tasks[moved].assignment)
         rows = {row["name"]: (row["tasks"], row["engine"]) for row in (await asked(client.get, "/v1/nodes")).content}
         assert (rows["n2"], rows["n3"][0]) == ((1, "unknown"), 1)
+
+
+async def test_rows_of_nodes_and_status_count_no_tasks_one_by_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(path) as (face, _, client):
+        for number in range(3):
+            face.run_task(TaskId((await asked(submit, client, name=f"t{number}"))["id"]))
+        face.see("n2", MemberStatus.DEAD)
+        face.log.verdict("n2", VerdictKind.HOST_SILENT)
+        before = (await asked(client.get, "/v1/nodes")).content, (await asked(client.get, "/v1/status")).content["problems"]
+        assert [row["tasks"] for row in before[0]] == [0, 3, 0]
+        monkeypatch.setattr(Catalog, "tasks", property(lambda _: pytest.fail("a task was looked at")))
+        monkeypatch.setattr(Catalog, "assignments", property(lambda _: pytest.fail("an assignment was looked at")))
+        assert (await asked(client.get, "/v1/nodes")).content == before[0]
+        assert (await asked(client.get, "/v1/status")).content["problems"] == before[1]
 
 
 async def test_a_dead_node_is_not_shown_as_the_leader(path: Path) -> None:
