@@ -107,10 +107,13 @@ class Incoming:
         self._link = link
         if self._closed:
             link.close()
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            await link.run()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await link.run()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._link = self._nursery = None  # each leads back here: freed at once, not by the collector
 
     def close(self) -> None:
         """End it: the node was removed, or has dialed again."""

@@ -12,7 +12,6 @@ the upgrade: `consensus.log`); nobody waits for a result that cannot come.
 
 from __future__ import annotations
 
-import gc
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import trio
 
 from swarm.consensus.core import Consensus, Proposed
 from swarm.consensus.effects import Apply, RestoreSnapshot
+from swarm.drivers.collector import FULL_COLLECTIONS
 from swarm.drivers.replica_making import Machine, SnapshotMaker
 from swarm.errors import BadMessage, StoreFailure, Unavailable, UnknownEntry, UnknownOutcome
 from swarm.model.entry import Entry
@@ -72,13 +72,9 @@ def _unknown(why: str) -> UnknownOutcome:
 
 
 async def _drain(steps: Iterator[None]) -> None:
-    """All steps, with room for others after each but the last. What a step made is kept out of the collector's sight at once: it
-    stays, or is freed when it is let go, and full collections over a catalog half read took up to 7 ms each. A cycle that is
-    garbage at such a moment is never freed: a few objects of whatever ran during the restore."""
+    """All steps, with room for others after each but the last."""
     for _ in steps:
-        gc.freeze()
         await trio.lowlevel.checkpoint()
-    gc.freeze()
 
 
 class Applier:
@@ -125,7 +121,8 @@ class Applier:
                 await self._queued.wait()
                 continue
             if isinstance(effect := self._queue[0], RestoreSnapshot):
-                await self._restore(effect)
+                with FULL_COLLECTIONS.put_off():
+                    await self._restore(effect)
             else:
                 self._apply_slice()
                 await trio.lowlevel.checkpoint()

@@ -27,7 +27,6 @@ Whatever ends one of them ends all; containers run on in any case.
 
 from __future__ import annotations
 
-import gc
 import logging
 import random
 import signal
@@ -365,8 +364,6 @@ class Daemon:
         nursery.start_soon(self.watch_signals)
         where = f"node {site.folder.node_id} at {site.facts.address}"
         LOG.info("%s is up: %s, cluster %s", site.folder.name, where, self.cluster.cluster_id)
-        gc.collect()
-        gc.freeze()  # a full collection over a large catalog stops the loop for 28 to 166 ms; what is here now stays anyway
         await self.stopping.wanted.wait()
         await self.go(nursery)
 

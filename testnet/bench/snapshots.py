@@ -172,7 +172,6 @@ class Findings:
 
     def begin(self) -> None:
         gc.collect()
-        gc.freeze()  # as the daemon does when it is up
         Path("/proc/self/clear_refs").write_text("5")
         self.steps.reset()
         self._began = time.perf_counter()
@@ -186,6 +185,12 @@ class Findings:
 
     def add(self, name: str, unit: str, value: float) -> None:
         self.figures.setdefault(name, Figures(name, unit)).add(value)
+
+
+def set_apart() -> None:
+    """The program, which a daemon keeps out of the collector's sight, too; and the catalogs of others than who is measured."""
+    gc.collect()
+    gc.freeze()
 
 
 def memory_mib(which: str) -> float:
@@ -222,6 +227,7 @@ async def measure_once(folder: Path, state: State, found: Findings) -> None:
     wire = Wire()
     learners = (Voter(LEADER, 1), Voter(FOLLOWER, 1))
     trio.lowlevel.add_instrument(found.steps)
+    set_apart()
     found.begin()
     async with replica(folder / "leader", LEADER, wire, learners) as (leader, catalog):
         while not leader.may_act:
@@ -236,6 +242,7 @@ async def install(
     folder: Path, leader: Replica, leading: Catalog, wire: Wire, found: Findings, learners: tuple[Voter, ...]
 ) -> None:
     """A follower with an empty store, until it has what the leader has."""
+    set_apart()
     found.begin()
     async with replica(folder, FOLLOWER, wire, learners) as (follower, catalog):
         await follower.wait_applied(leader.applied_index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -47,6 +48,8 @@ class Tape:
     def __init__(self) -> None:
         self.entries: list[tuple[int, str, str]] = []
         self.unknown_kind = ""
+        self.full_collection_after: list[int] = []
+        """The collector's last threshold at each step of a restore."""
 
     def apply(self, entry: Entry) -> Applied:
         if entry.kind == self.unknown_kind:
@@ -77,6 +80,7 @@ class Rewind:
 
     def feed(self, piece: bytes) -> Iterator[None]:
         self.data += piece
+        self.tape.full_collection_after.append(gc.get_threshold()[2])
         yield
 
     def finish(self) -> Iterator[None]:
@@ -84,6 +88,7 @@ class Rewind:
         self.tape.entries = msgspec.json.decode(self.data, type=list[tuple[int, str, str]])
 
     def clear(self) -> Iterator[None]:
+        self.tape.full_collection_after.append(gc.get_threshold()[2])
         yield
 
 
@@ -346,15 +351,30 @@ async def test_a_node_far_behind_is_brought_up_by_a_snapshot(autojump_clock: tri
         assert world.tapes[NAMES[3]].entries == world.tapes[leader.node_id].entries
 
 
-async def test_full_collections_do_not_walk_through_what_was_restored(autojump_clock: trio.testing.MockClock) -> None:
+class Ring:
+    """Freed by the collector alone, as a connection and its tasks are."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+async def test_what_stands_during_a_restore_is_freed_after_it_and_no_full_collection_begins_meanwhile(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     async with three_nodes(ConsensusConfig(snapshot_every=50, trailing=10)) as world:
         leader = await world.leader()
         for number in range(60):
             await leader.submit(command("x"), request_id=RequestId(f"r{number}"))
+        before, ring = gc.get_threshold(), Ring()
+        known = weakref.ref(ring)
         await world.start(NAMES[3])
         await settle(world, leader.applied_index)
-        restored = world.tapes[NAMES[3]].entries
-        assert len(restored) > 50 and all(each is not restored for each in gc.get_objects())
+        assert len(world.tapes[NAMES[3]].entries) > 50
+        assert min(world.tapes[NAMES[3]].full_collection_after) > 1_000_000
+        assert gc.get_threshold() == before
+        del ring
+        gc.collect()
+        assert known() is None
 
 
 async def test_all_nodes_restarted_at_once_have_what_was_acknowledged(autojump_clock: trio.testing.MockClock) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import ssl
+import weakref
 
 import pytest
 import trio
@@ -376,6 +378,18 @@ async def test_a_new_connection_replaces_the_old_one_of_the_same_member() -> Non
         assert await drain(streams[0]) == b""
         assert len(member.streams._incoming) == 1
         await trio.aclose_forcefully(streams[1])
+
+
+async def test_a_connection_that_has_ended_is_freed_at_once_without_the_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with pair() as (one, two):
+            ends = [weakref.ref(end) for each in (one, two) for end in each.streams._incoming.values()]
+            assert len(ends) == 2 and all(end() is not None for end in ends)
+        assert all(end() is None for end in ends)
+    finally:
+        gc.enable()
 
 
 async def test_a_peer_that_takes_no_bytes_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
