@@ -16,7 +16,6 @@ A daemon whose log is to be another from now on ends as for a pause, and its pro
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
@@ -24,6 +23,7 @@ import sys
 import trio
 
 from swarm.adapters.host import raise_priority
+from swarm.drivers.collector import collect_now_and_then, set_program_apart
 from swarm.errors import OperatorError, StoreFailure
 from swarm.node.belong import belong
 from swarm.node.daemon import Daemon
@@ -46,8 +46,7 @@ def run(config: NodeConfig) -> int:
     )
     for refused in raise_priority():
         LOG.info("runs at an ordinary priority: %s", refused)
-    gc.collect()
-    gc.freeze()  # the program stays: a full collection over it takes 10 to 20 ms. Later it would never free what a connection was
+    set_program_apart()
     try:
         ended = trio.run(serve, config)
     except BaseException as problem:  # one of the two doors: what ended the daemon is told to people and to the exit code
@@ -96,6 +95,7 @@ async def serve(config: NodeConfig) -> Stop:
     site = await open_site(config)
     await finish_recovery(site)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(collect_now_and_then)
         await nursery.start(site.port.serve, site.listener)
         cluster, desk = await belong(site)
         daemon = Daemon(site, cluster, desk)

@@ -26,6 +26,7 @@ from swarm.catalog.requests import Requests
 from swarm.catalog.snapshot import slices
 from swarm.catalog.state import State
 from swarm.consensus.config import ConsensusConfig
+from swarm.drivers.collector import collect_now_and_then, set_program_apart
 from swarm.drivers.consensus import Replica
 from swarm.errors import Unreachable
 from swarm.model.assignment import Assignment, assignment_id
@@ -187,12 +188,6 @@ class Findings:
         self.figures.setdefault(name, Figures(name, unit)).add(value)
 
 
-def set_apart() -> None:
-    """The program, which a daemon keeps out of the collector's sight, too; and the catalogs of others than who is measured."""
-    gc.collect()
-    gc.freeze()
-
-
 def memory_mib(which: str) -> float:
     """This process's, from /proc: VmRSS now, VmHWM at most since it was cleared."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -227,14 +222,17 @@ async def measure_once(folder: Path, state: State, found: Findings) -> None:
     wire = Wire()
     learners = (Voter(LEADER, 1), Voter(FOLLOWER, 1))
     trio.lowlevel.add_instrument(found.steps)
-    set_apart()
+    set_program_apart()  # and the catalogs of others than who is measured
     found.begin()
-    async with replica(folder / "leader", LEADER, wire, learners) as (leader, catalog):
-        while not leader.may_act:
-            await trio.sleep(0.01)
-        found.end("restart")
-        await make_one(leader, ids, found)
-        await install(folder / "follower", leader, catalog, wire, found, learners)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(collect_now_and_then)  # as a daemon does
+        async with replica(folder / "leader", LEADER, wire, learners) as (leader, catalog):
+            while not leader.may_act:
+                await trio.sleep(0.01)
+            found.end("restart")
+            await make_one(leader, ids, found)
+            await install(folder / "follower", leader, catalog, wire, found, learners)
+        nursery.cancel_scope.cancel()
     trio.lowlevel.remove_instrument(found.steps)
 
 
@@ -242,7 +240,7 @@ async def install(
     folder: Path, leader: Replica, leading: Catalog, wire: Wire, found: Findings, learners: tuple[Voter, ...]
 ) -> None:
     """A follower with an empty store, until it has what the leader has."""
-    set_apart()
+    set_program_apart()  # and the catalogs of others than who is measured
     found.begin()
     async with replica(folder, FOLLOWER, wire, learners) as (follower, catalog):
         await follower.wait_applied(leader.applied_index)

@@ -7,8 +7,10 @@ import weakref
 from collections.abc import Iterator
 
 import pytest
+import trio
+import trio.testing
 
-from swarm.drivers.collector import FULL_COLLECTIONS
+from swarm.drivers.collector import DUE, EVERY_S, FULL_COLLECTIONS, collect_now_and_then
 
 
 class Ring:
@@ -74,3 +76,27 @@ def test_what_stood_meanwhile_and_is_a_cycle_is_freed_after_it() -> None:
     del ring
     gc.collect()
     assert known() is None
+
+
+async def passed(*, due: bool) -> int:
+    """Full collections in a while, after as many of the younger ones as make one due, or after none."""
+    gc.collect()
+    if due:
+        for _ in range(DUE):
+            gc.collect(1)
+    before = collections(2)
+    await trio.sleep(1.5 * EVERY_S)
+    return collections(2) - before
+
+
+async def test_a_full_collection_that_is_due_gets_a_step_of_its_own_unless_they_are_put_off(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    gc.set_threshold(100_000, 100_000, 100_000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(collect_now_and_then)
+        assert await passed(due=True) == 1
+        assert await passed(due=False) == 0
+        with FULL_COLLECTIONS.put_off():
+            assert await passed(due=True) == 0
+        nursery.cancel_scope.cancel()
