@@ -49,7 +49,11 @@ class ConsensusConfig:
     """Behind the leader, a learner asks its source again after the one and goes back to the leader after the other, both without
     progress. Shorter: a source that stands still for a moment costs the leader a learner. Longer: the learner is late."""
     stream_pause_s: float = 10.0
-    """The leader feeds a learner that came back, or that is named very often, itself for so long."""
+    """The leader feeds a learner that came back, or that is named very often, itself for so long; for twice as long each time
+    when it comes back again and again."""
+    stream_avoid_s: float = 300.0
+    """A learner that came back is not sent to the same source for so long afterwards, and is never fed by the leader for longer.
+    Shorter: a broken path between two hosts makes a learner late more often. Longer: a tree that is less even."""
     stream_named_s: float = 1.0
     """A learner that assignments name twice within this is named very often."""
     stream_report_entries: int = 100

@@ -33,17 +33,21 @@ class Progress:
         "answered_at",
         "appended_at",
         "applied",
+        "avoid_until",
+        "avoided",
         "caught_up",
         "direct_until",
         "disk_age_s",
         "disk_full",
         "generation",
         "hops",
+        "lagged",
         "last_contact",
         "match",
         "named_at",
         "next",
         "node_id",
+        "pause_s",
         "probe_pending",
         "seen_match",
         "snapshot_at",
@@ -88,6 +92,13 @@ class Progress:
         self.hops = 0
         self.direct_until = NEVER_HEARD
         """Until then it is fed by this leader."""
+        self.avoided = NodeId("")
+        """The source that served it too little, last; it is not sent there again until `avoid_until`."""
+        self.avoid_until = NEVER_HEARD
+        self.pause_s = 0.0
+        """For how long the leader fed it when that source failed."""
+        self.lagged = False
+        """It was far behind its source when the last plan was made."""
         self.named_at = NEVER_HEARD
         """When an assignment last named it while it took entries from a peer."""
 
@@ -136,6 +147,17 @@ class Progress:
         self.source, self.hops = source, hops
         if not source and self.way is Way.STREAM:
             self.resend()
+
+    def blame_source(self, now: float, *, pause_s: float, avoid_s: float) -> None:
+        """Its source serves it too little: this leader feeds it for a while, and sends it there no more for a longer one. When
+        that happens again before that is over, every source may be out of its reach: it is fed for twice as long."""
+        self.pause_s = min(2 * self.pause_s, avoid_s) if now < self.avoid_until else pause_s
+        self.avoided, self.avoid_until = self.source or self.avoided, now + self.pause_s + avoid_s
+        self.feed_until(now + self.pause_s)
+
+    def avoids(self, source: NodeId, now: float) -> bool:
+        """Whether it is not to be sent there."""
+        return source == self.avoided and now < self.avoid_until
 
     def feed_until(self, until: float) -> None:
         """It is fed by this leader until then."""

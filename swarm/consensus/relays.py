@@ -2,7 +2,8 @@
 
 Pure: no I/O, no clock, no randomness of its own. A tree below the leader: it feeds the voters and some learners itself, each
 node serves at most `stream_fanout` others, and nobody is more than `HOPS_MAX` hops away. Who has a source that still serves keeps
-it; others get the nearest with room, or are fed by the leader and serve in their turn. Hops grow along each edge: no cycles.
+it; others get the nearest with room that has not failed them lately, or are fed by the leader and serve in their turn. Hops grow
+along each edge: no cycles.
 
 Promises kept here: below three voters, whose learners vouch for what is acknowledged, nobody is sent to a peer, nor is a voter of
 any set in force; only nodes that said that they know how are named or sent.
@@ -49,7 +50,7 @@ class Relays:
                     planned[node_id] = self._take(progress, progress.source)
         for node_id, progress in takers.items():
             if node_id not in planned:
-                source = self._nearest()
+                source = self._nearest(progress)
                 if source is None:
                     self._place(progress, 1)
                 else:
@@ -96,20 +97,28 @@ class Relays:
         """Whether its source has a place one hop nearer, and still serves."""
         source, config = progress.source, self._state.config
         serves = self._serves.get(source)
-        if serves is None or self._hops[source] != hops - 1:
+        if serves is None or self._hops[source] != hops - 1 or progress.avoids(source, self._state.now):
             return False
         return serves < config.stream_fanout and self._lag(source) <= config.window_entries
 
-    def _nearest(self) -> NodeId | None:
-        """The source nearest to the leader that has room; of those, one that serves fewest."""
-        while self._open:
+    def _nearest(self, taker: Progress) -> NodeId | None:
+        """The source nearest to the leader that has room and that this one does not avoid; of those, one that serves fewest."""
+        avoided: list[tuple[int, int, NodeId]] = []
+        found: NodeId | None = None
+        while self._open and found is None:
             hops, served, source = heapq.heappop(self._open)
             serves = self._serves[source]
-            if serves < self._state.config.stream_fanout:
-                heapq.heappush(self._open, (hops, serves + (serves == served), source))
-                if serves == served:
-                    return source
-        return None
+            if serves >= self._state.config.stream_fanout:
+                continue
+            if taker.avoids(source, self._state.now):
+                avoided.append((hops, served, source))
+                continue
+            heapq.heappush(self._open, (hops, serves + (serves == served), source))
+            if serves == served:
+                found = source
+        for place in avoided:
+            heapq.heappush(self._open, place)
+        return found
 
     def _take(self, progress: Progress, source: NodeId) -> tuple[NodeId, int]:
         """One more for that source."""

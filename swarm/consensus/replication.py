@@ -105,12 +105,33 @@ class Replication:
 
     def plan_streams(self) -> None:
         """Decide anew who takes entries from whom; each is told with its next heartbeat."""
+        for progress in self.followers.values():
+            self._follow_lag(progress)
         planned = Relays(self._state, self.followers).plan()
         for node_id, progress in self.followers.items():
             source, hops = planned.get(node_id, (NodeId(""), 0))
             if (source, hops) != (progress.source, progress.hops):
                 progress.send_to(source, hops)
                 self._touch()
+
+    def _follow_lag(self, progress: Progress) -> None:
+        """One that is far behind its source for two plans gets too little of what that has: the path between them is slow. It
+        says nothing, since it gets further all the time."""
+        source = self.followers.get(progress.source)
+        streams = progress.way is Way.STREAM and source is not None
+        lags = streams and source is not None and self._is_far_behind(progress) and not self._is_far_behind(source)
+        if lags and progress.lagged:
+            self._blame_source(progress)
+            lags = False
+        progress.lagged = lags
+
+    def _is_far_behind(self, progress: Progress) -> bool:
+        return self._state.commit_index - progress.match > self._state.config.learner_lag_max
+
+    def _blame_source(self, progress: Progress) -> None:
+        config = self._state.config
+        progress.blame_source(self._state.now, pause_s=config.stream_pause_s, avoid_s=config.stream_avoid_s)
+        self._touch()
 
     def deliver(self, nodes: Iterable[NodeId]) -> None:
         """Assignments name these nodes: those who take entries from peers get what they may lack from here, up to the commit
@@ -195,7 +216,7 @@ class Replication:
             return False
         if not message.accepted:
             if progress.way is Way.STREAM:
-                progress.feed_until(state.now + state.config.stream_pause_s)
+                self._blame_source(progress)
             progress.refuse(message.index)
             return False
         news = progress.acknowledge(min(message.index, state.log.last_index))

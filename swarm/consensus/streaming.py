@@ -41,7 +41,8 @@ def on_message(state: State, source: NodeId, message: Pull | Pulled) -> None:
 
 
 def follow_offer(state: State, leader_id: NodeId, message: Heartbeat) -> None:
-    """Take from whom the leader names, or from nobody; tell it how far this node is."""
+    """Take from whom the leader names, or from nobody; tell it how far this node is. Another source does not make a node that is
+    behind wait longer."""
     stream, taking = state.stream, state.stream.taking
     offered = message.source and message.source != state.node_id and 1 < message.hops <= HOPS_MAX
     if not offered or not may_take(state) or state.now < stream.back_until:
@@ -50,7 +51,8 @@ def follow_offer(state: State, leader_id: NodeId, message: Heartbeat) -> None:
     was_behind = is_behind(state)
     stream.wanted_index = max(stream.wanted_index, message.commit)
     if taking is None or taking.source != message.source:
-        stream.taking = Taking(NodeId(message.source), message.hops, state.now, state.now, state.commit_index)
+        progress_at = taking.progress_at if taking is not None and was_behind else state.now
+        stream.taking = Taking(NodeId(message.source), message.hops, progress_at, state.now, state.commit_index)
         _ask(state, stream.taking)
     else:
         taking.hops = message.hops

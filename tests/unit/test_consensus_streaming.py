@@ -268,7 +268,7 @@ def test_after_a_change_of_leader_everybody_waits_for_its_word() -> None:
     assert all(cluster.source(learner) not in ("", first, leader) for learner in "def")
 
 
-def test_a_leader_of_an_earlier_program_sends_nobody_to_a_peer_and_one_of_this_sends_no_earlier_program() -> None:
+def test_nodes_of_an_earlier_program_are_neither_named_as_sources_nor_sent_to_any() -> None:
     cluster = settled("abc", "de")
     leadership = cluster.nodes[cluster.leader()]._leadership
     assert leadership is not None
