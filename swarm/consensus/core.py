@@ -199,6 +199,7 @@ class Consensus:
         assert gap_s >= 0
         self._state.observe_now(now)
         self._state.writes.excuse(now)
+        self._state.freshness.stood_still(gap_s, now)
         self._state.reset_election()
         if self._leadership is not None:
             self._leadership.on_stall()

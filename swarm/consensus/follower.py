@@ -20,7 +20,7 @@ from swarm.ports import SnapshotData
 def on_append(state: State, source: NodeId, message: Append) -> None:
     """AppendEntries. Configurations in it are in force at once."""
     state.hear_leader(source)
-    state.freshness.hear(message.commit, state.now)
+    state.freshness.arrived(message.commit, state.now)
     log = state.log
     last = message.previous_index + len(message.entries)
     if message.previous_index >= log.offset and not log.matches(message.previous_index, message.previous_term):
@@ -38,7 +38,7 @@ def on_append(state: State, source: NodeId, message: Append) -> None:
 def on_heartbeat(state: State, source: NodeId, message: Heartbeat) -> None:
     """Promise, take the commit index, follow the leader's word on whom to take entries from, answer at once."""
     state.hear_leader(source)
-    state.freshness.hear(max(message.commit, message.leader_commit), state.now)
+    state.freshness.arrived(max(message.commit, message.leader_commit), state.now)
     log = state.log
     if message.commit > state.commit_index and log.matches(message.commit, message.commit_term):
         state.commit(message.commit)

@@ -57,6 +57,24 @@ def test_a_learner_is_as_old_as_its_last_heartbeat_at_most() -> None:
         assert age_s(cluster, "d") < 1.5
 
 
+def test_what_is_read_after_a_standstill_does_not_make_old_data_look_new() -> None:
+    cluster = founded("abc")
+    leader = cluster.leader()
+    frozen = next(name for name in "abc" if name != leader)
+    node, commit = cluster.nodes[frozen], cluster.nodes[frozen].commit_index
+    waited = Heartbeat(node.term, 0, 1, 0, commit, node.term_at(commit) or 0)
+    begun, now = cluster.now, cluster.now + 5.0
+    node.on_stall(5.0, now)
+    for step in range(3):
+        node.on_message(NodeId(leader), waited, now + step * 0.1)
+    assert node.freshness.at <= begun, "the leader may have said that five seconds ago"
+    node.on_stall(0.3, now + 0.6)
+    node.on_message(NodeId(leader), waited, now + 1.1)
+    assert node.freshness.at <= begun, "a second standstill right after it changes nothing about the first"
+    node.on_message(NodeId(leader), waited, now + 1.7)
+    assert node.freshness.at == now + 1.7
+
+
 @given(st.lists(st.one_of(st.tuples(st.just("told"), st.integers(0, 99)), st.tuples(st.just("applied"), st.integers(0, 99)))))
 def test_it_is_never_younger_than_it_was_when_everything_known_to_be_committed_was_applied(steps: list[tuple[str, int]]) -> None:
     """Against the rule itself, over every moment at which a leader spoke."""
