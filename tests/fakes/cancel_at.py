@@ -59,6 +59,7 @@ def cut_everywhere(scenario: Callable[[Cut], Awaitable[None]], *, virtual: bool 
 
     Each run has a loop of its own; `virtual` gives it a clock that jumps. Files left open are counted at the end (and warnings
     about them are errors)."""
+    gc.collect()  # what earlier tests left behind must not count
     open_before = _open_files()
     for at in range(1, limit):
         cut = Cut(at)
