@@ -3,13 +3,14 @@
 Before its first frame counts, the key must be the one the log names for the id, and the hello must name this cluster. A refusal
 is answered in words, since the other side holds the cluster's secret and its operator should know.
 
-Promises: a handler that raises an `OperatorError`, `PeerError` or `Bug` ends that call only (a core that broke then also ends its
-own loop, and so the node: `swarm.machine.ends_when_broken`); no more than `calls_max` calls of
-one connection are answered at once; a call is given up when its caller does.
+Promises: a handler that raises, foreseen or not, ends that call only (a core that broke then also ends its own loop, and so the
+node: `swarm.machine.ends_when_broken`; a disk that failed ends the node at once); no more than `calls_max` calls of one
+connection are answered at once; a call is given up when its caller does.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,11 +20,12 @@ import trio
 from swarm.drivers.calls import failure_of
 from swarm.drivers.link import Link, StreamsConfig, check_hello, first_frame, send_first
 from swarm.drivers.outgoing import URGENT, Admitted, GenerationWatcher
-from swarm.errors import BadMessage, Bug, OperatorError, OtherGeneration, Overloaded, PeerError, Unauthenticated
+from swarm.errors import BadMessage, Bug, OperatorError, OtherGeneration, Overloaded, PeerError, StoreFailure, Unauthenticated
 from swarm.model.ids import NodeId
 from swarm.ports import CallHandler, MessageHandler, SecureStream
 from swarm.wire.frame import Answer, Call, Failure, Frame, FrameReader, Hello, Message
 
+LOG = logging.getLogger("swarm.streams")
 _CALL_S_MAX = 3_600.0
 
 
@@ -152,16 +154,24 @@ class Incoming:
             self._answering += 1
             self._nursery.start_soon(self._answer, call, handler)
 
+    def _stumbled(self, call: Call, error: Exception) -> Failure:
+        """What nobody foresaw is told and counted."""
+        self._counters["calls_ended_by_bug"] += 1
+        LOG.error("a bug ended the call %s", call.kind, exc_info=error)
+        return failure_of(call.call_id, error if isinstance(error, Bug) else Bug(f"{type(error).__name__}: {error}"))
+
     async def _answer(self, call: Call, handler: CallHandler) -> None:
         reply: Answer | Failure
         try:
             with trio.move_on_after(min(max(call.timeout_ms, 0) / 1000, _CALL_S_MAX)) as bound:
                 try:
                     reply = Answer(call.call_id, await handler(self.node_id, call.payload))
-                except (OperatorError, PeerError, Bug) as error:
-                    if isinstance(error, Bug):
-                        self._counters["calls_ended_by_bug"] += 1
+                except (OperatorError, PeerError) as error:
                     reply = failure_of(call.call_id, error)
+                except StoreFailure:
+                    raise
+                except Exception as error:
+                    reply = self._stumbled(call, error)
             if bound.cancelled_caught:
                 self._counters["calls_given_up"] += 1
             else:

@@ -171,6 +171,8 @@ class LogSource:
                 pass
             except trio.EndOfChannel:
                 ended = True
+            except trio.ClosedResourceError:
+                raise NotFound("that reading of the logs was closed", hint="open it again") from None
         number = reader.last.number + 1
         reader.last = LogAnswer(request.reader, number, tuple(chunks), ended, reader.error if ended else "", self._clock.utc())
         return reader.last

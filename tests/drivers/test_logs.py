@@ -168,6 +168,25 @@ async def test_a_lost_answer_is_given_again(autojump_clock: MockClock) -> None:
     await with_source(pair, work)
 
 
+async def test_who_waits_for_more_is_told_when_the_reading_is_closed(autojump_clock: MockClock) -> None:
+    pair = Pair()
+    pair.engine.written["c1"] = []
+    pair.engine.running.add("c1")
+
+    async def wait_for_more(reader: int) -> None:
+        with pytest.raises(NotFound, match="was closed"):
+            await pair.source.carry_out(HERE, LogRequest("next", reader=reader))
+
+    async def work() -> None:
+        opened = await pair.source.carry_out(HERE, LogRequest("open", "c1", follow=True))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_for_more, opened.reader)
+            await trio.testing.wait_all_tasks_blocked()
+            await pair.source.carry_out(HERE, LogRequest("close", reader=opened.reader))
+
+    await with_source(pair, work)
+
+
 async def test_no_container_and_no_task_are_told_apart_from_silence(autojump_clock: MockClock) -> None:
     pair = Pair()
 

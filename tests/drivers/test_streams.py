@@ -119,6 +119,20 @@ async def test_errors_travel_as_what_they_are(raised: Exception, expected: type[
         assert await one.streams.call(two.node_id, "echo", b"on", timeout_s=5) == b"on", "the stream goes on"
 
 
+async def test_an_error_nobody_foresaw_ends_its_call_only() -> None:
+    async with pair() as (one, two):
+
+        async def stumble(source: NodeId, payload: bytes) -> bytes:
+            raise trio.ClosedResourceError
+
+        two.streams.on_call("stumble", stumble)
+        two.streams.on_call("echo", echo)
+        with pytest.raises(PeerError, match="ClosedResourceError"):
+            await one.streams.call(two.node_id, "stumble", b"", timeout_s=5)
+        assert await one.streams.call(two.node_id, "echo", b"on", timeout_s=5) == b"on", "the stream goes on"
+        assert two.streams.counters["calls_ended_by_bug"] == 1
+
+
 async def test_an_unknown_call_is_an_error_of_the_peer() -> None:
     async with pair() as (one, two):
         with pytest.raises(PeerError, match="no such call"):
