@@ -34,6 +34,12 @@ from swarm.wire.boot import BOOT_VERSION, Granted, Greeting, Propose, Refused, R
 
 GREET_EVERY_S = 0.5
 """Between greetings of one address, times 0.5 to 1.5: founding takes about two rounds; each costs a handshake, some 3 ms."""
+GREETED_OFTEN_MAX = 20
+"""With more addresses than these each is greeted more rarely, so that a node sends no more than some 40 greetings a second."""
+GREETINGS_AT_ONCE = 8
+"""More wait. Where hosts have too few processors for everybody's handshakes, so many are done in time and each round is a whole
+one; with all at once (51 nodes on two cores) every handshake was too late, for ever. Fewer: a round past addresses that are off,
+1.5 s each, takes longer."""
 FIRST_SAY_S = 2.0
 """When a node first says whom it lacks; then every `SAY_EVERY_S`."""
 FIRST_RECOVERY_GENERATION = 0
@@ -191,6 +197,8 @@ class Founding:
         self._clock = clock
         self._rng = rng
         self._say = say
+        self._greet_every_s = GREET_EVERY_S * max(1.0, len(addresses) / GREETED_OFTEN_MAX)
+        self._greetings = trio.CapacityLimiter(GREETINGS_AT_ONCE)
         self._news = trio.Event()
         desk.on_displaced = self._tell_news
 
@@ -274,7 +282,8 @@ class Founding:
         while True:
             view: View
             try:
-                reply = await ask(self._dialer, address, self._desk.question())
+                async with self._greetings:
+                    reply = await ask(self._dialer, address, self._desk.question())
                 view = reply if isinstance(reply, Greeting) else PeerError(getattr(reply, "message", "an unfitting answer"))
                 if isinstance(view, Greeting) and self._desk.is_twin(view):
                     view = self._on_twin(address, view)
@@ -283,7 +292,7 @@ class Founding:
             self._views[address] = view
             self._desk.known, self._desk.complete = known_ids(self._me, self._views)
             self._tell_news()
-            with trio.move_on_after(GREET_EVERY_S * self._rng.uniform(0.5, 1.5)):
+            with trio.move_on_after(self._greet_every_s * self._rng.uniform(0.5, 1.5)):
                 await self._desk.settled.wait()
                 self._tell_news()
                 return

@@ -127,6 +127,37 @@ async def test_the_same_line_on_every_host_founds_one_cluster(count: int, voters
     assert [voter.node_id for voter in found.voters] == [node_id_of(number) for number in range(1, voters + 1)]
 
 
+class Unanswered:
+    """Every address takes a second to refuse."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.most = 0
+        self.asked: list[str] = []
+
+    async def dial(self, address: str, protocol: str) -> SecureStream:
+        """Raises `Unreachable`."""
+        self.asked.append(address)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await trio.sleep(1)
+        finally:
+            self.now -= 1
+        raise Unreachable("refused")
+
+
+async def test_many_addresses_are_greeted_some_at_a_time_and_each_in_its_turn(autojump_clock: trio.testing.MockClock) -> None:
+    dialer, starter = Unanswered(), Starter(1)
+    addresses = [f"10.0.0.{number}:4747" for number in range(200)]
+    start = Founding(starter.desk, addresses, dialer=dialer, clock=SystemClock(), rng=random.Random(1), say=starter.say)
+    with trio.move_on_after(60):
+        await start.settle()
+    assert dialer.most == founding.GREETINGS_AT_ONCE
+    times = [dialer.asked.count(address) for address in addresses]
+    assert min(times) >= 1 and max(times) <= min(times) + 1
+
+
 async def test_addresses_that_reach_the_same_node_twice_are_one_node() -> None:
     starters = [Starter(1), Starter(2)]
     async with serving(*starters) as addresses:
