@@ -207,7 +207,7 @@ class Founding:
         if not self._views and self._desk.belonging is None:
             return await self._propose((self._me,))
         async with trio.open_nursery() as nursery:
-            for address in self._views:
+            for address in self._rng.sample(list(self._views), len(self._views)):  # not everybody the same one first
                 nursery.start_soon(self._greet_for_ever, address)
             refused: StartRefused | None = None
             try:

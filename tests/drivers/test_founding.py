@@ -156,6 +156,7 @@ async def test_many_addresses_are_greeted_some_at_a_time_and_each_in_its_turn(au
     assert dialer.most == founding.GREETINGS_AT_ONCE
     times = [dialer.asked.count(address) for address in addresses]
     assert min(times) >= 1 and max(times) <= min(times) + 1
+    assert dialer.asked[:100] != addresses[:100] and len(set(dialer.asked[:200])) == 200, "in an order of its own"
 
 
 async def test_addresses_that_reach_the_same_node_twice_are_one_node() -> None:
