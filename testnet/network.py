@@ -15,6 +15,9 @@ from pathlib import Path
 
 from testnet.layout import Layout, TestnetError
 
+NEIGHBOURS = 32 * 1024
+"""Of a hundred hosts that all speak to each other, three times."""
+
 
 def run(*command: str, text: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command of the system; a failure becomes a TestnetError that quotes it."""
@@ -26,6 +29,7 @@ def run(*command: str, text: str | None = None, check: bool = True) -> subproces
 
 
 def create_bridge(layout: Layout) -> None:
+    make_room_for_neighbours()
     commands = [
         f"link add {layout.bridge} type bridge forward_delay 0",
         f"addr add {layout.gateway}/24 dev {layout.bridge}",
@@ -34,6 +38,14 @@ def create_bridge(layout: Layout) -> None:
     run("ip", "-batch", "-", text="\n".join(commands))
     Path(f"/proc/sys/net/ipv6/conf/{layout.bridge}/disable_ipv6").write_text("1")
     run("iptables-restore", "-w", "--noflush", text=chain_rules(layout))
+
+
+def make_room_for_neighbours() -> None:
+    """The kernel's one table of neighbours holds those of all hosts: with the default of 1,024, forty that all speak to each
+    other lose connections. Raised and left so; never lowered."""
+    limit = Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
+    if int(limit.read_text()) < NEIGHBOURS:
+        limit.write_text(str(NEIGHBOURS))
 
 
 def chain_rules(layout: Layout) -> str:
