@@ -37,8 +37,9 @@ GREET_EVERY_S = 0.5
 GREETED_OFTEN_MAX = 20
 """With more addresses than these each is greeted more rarely, so that a node sends no more than some 40 greetings a second."""
 GREETINGS_AT_ONCE = 8
-"""More wait. Where hosts have too few processors for everybody's handshakes, so many are done in time: with all at once, 51 nodes on
-two cores, many took longer than their 5 s, round after round. Fewer: a round past addresses that are off, 1.5 s each, is longer."""
+"""More wait. Where hosts have too few processors for everybody's handshakes, so many are done in time: with all at once, 51 nodes
+on two cores, many took longer than their 5 s, round after round. Fewer: a round past addresses that are off, 1.5 s each, is
+longer."""
 FIRST_SAY_S = 2.0
 """When a node first says whom it lacks; then every `SAY_EVERY_S`."""
 FIRST_RECOVERY_GENERATION = 0
