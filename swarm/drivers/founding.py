@@ -232,7 +232,7 @@ class Founding:
                     return await self._propose(nodes)
                 case Wait(reasons=reasons):
                     late = trio.current_time() >= say_at
-                    refuse_wrong_token(self._me, self._views, late=late)
+                    refuse_wrong_token(self._me, self._views, late=late and None not in self._views.values())
                     if late:
                         self._say("waiting to found or join a cluster: " + "; ".join(reasons))
                         say_at = trio.current_time() + SAY_EVERY_S

@@ -36,7 +36,7 @@ from swarm.drivers.link import close_now
 from swarm.drivers.removal import OwnRemoval, removal_said
 from swarm.drivers.streams import Streams
 from swarm.errors import OperatorError, PeerError, Unauthenticated, Unreachable
-from swarm.model.generation import has_say
+from swarm.model.generation import has_say, supersedes
 from swarm.model.ids import ClusterId, NodeId
 from swarm.model.node import Node
 from swarm.model.removal import Removal
@@ -48,6 +48,7 @@ from swarm.wire.rejoin import (
     GENERATION_UNSAID,
     REJOIN_VERSION,
     REMOVED,
+    REMOVED_LATER,
     Handed,
     Recall,
     Recalled,
@@ -127,7 +128,9 @@ class RejoinDesk:
         if question.cluster_id != self._cluster_id or node is None or node.fingerprint != secure.fingerprint:
             self.counters["rejoin_refused"] += 1
             if self._has_removed(question):
-                return Refused(REMOVED, "this node is no member of the cluster any more", "it was removed")
+                later = supersedes(self._generation, question.recovery_generation)
+                code = REMOVED_LATER if later else REMOVED
+                return Refused(code, "this node is no member of the cluster any more", "it was removed")
             return Refused(UNKNOWN, "this node is not known as a member of the cluster", ADMITTED_NOT)
         if not may_hand(self._store, self._secrets(), secure.node_id):
             self.counters["rejoin_not_yet"] += 1
@@ -143,7 +146,17 @@ class SaidRemoved(PeerError):
     reason = "said_removed"
 
 
-_REFUSALS: dict[str, type[PeerError]] = {REMOVED: SaidRemoved, UNKNOWN: Unauthenticated}
+class SaidRemovedLater(SaidRemoved):
+    """So says a member of a recovery generation that took the place of this node's: leaders of this one count for nothing."""
+
+    reason = "said_removed_later"
+
+
+_REFUSALS: dict[str, type[PeerError]] = {
+    REMOVED: SaidRemoved,
+    REMOVED_LATER: SaidRemovedLater,
+    UNKNOWN: Unauthenticated,
+}
 
 
 class Replacing(Protocol):
@@ -194,7 +207,7 @@ class Rejoining:
         """Until cancelled."""
         while True:
             await trio.sleep(LOOK_S)
-            if self._removal.may_be_wrong:
+            if self._removal.may_be_wrong or self._removal.is_unsaved:
                 await self._look_for_a_leader()
             if self._left_behind():
                 await self._round()
@@ -208,10 +221,10 @@ class Rejoining:
         await self._removal.revoke()
         return True
 
-    async def _learn(self, said: Removal) -> None:
-        """Others say so: a leader, looked for after they spoke, knows better."""
-        if not self._hears_a_leader() and not await self._look_for_a_leader():
-            await self._removal.learn(said)
+    async def _learn(self, said: Removal, *, later: bool) -> None:
+        """Others say so: a leader, looked for after they spoke, knows better, unless they are of a later generation than it."""
+        if later or (not self._hears_a_leader() and not await self._look_for_a_leader()):
+            await self._removal.learn(said, is_later=later)
 
     def _left_behind(self) -> bool:
         if not self._streams.estranged():
@@ -240,10 +253,11 @@ class Rejoining:
                     nursery.start_soon(ask, members[node_id])
         handed = [answer for answer in answers.values() if isinstance(answer, Handed)]
         refusals = [str(answer) for answer in answers.values() if isinstance(answer, (SaidRemoved, Unauthenticated))]
-        self.refused = refusals[0] if refusals and not handed and not self._hears_a_leader() else ""
-        saying_so = sum(isinstance(answer, SaidRemoved) for answer in answers.values())
+        later = sum(isinstance(answer, SaidRemovedLater) for answer in answers.values())
+        self.refused = refusals[0] if refusals and not handed and (later or not self._hears_a_leader()) else ""
+        saying_so = later or sum(isinstance(answer, SaidRemoved) for answer in answers.values())
         if saying_so > len(handed):
-            await self._learn(removal_said(len(members), saying_so))
+            await self._learn(removal_said(len(members), saying_so), later=later > 0)
         chosen = believed(handed, known=len(members))
         if self.refused:
             self._say(self.refused)

@@ -159,6 +159,21 @@ async def test_many_addresses_are_greeted_some_at_a_time_and_each_in_its_turn(au
     assert dialer.asked[:100] != addresses[:100] and len(set(dialer.asked[:200])) == 200, "in an order of its own"
 
 
+async def test_no_start_ends_for_a_refused_token_before_each_address_was_asked(autojump_clock: trio.testing.MockClock) -> None:
+    class OneRefuses(Unanswered):
+        async def dial(self, address: str, protocol: str) -> SecureStream:
+            if address == "refuses":
+                raise Unauthenticated("another token")
+            return await super().dial(address, protocol)
+
+    dialer, starter = OneRefuses(), Starter(1)
+    addresses = ["refuses", *(f"10.0.0.{number}:4747" for number in range(40))]
+    start = Founding(starter.desk, addresses, dialer=dialer, clock=SystemClock(), rng=random.Random(1), say=starter.say)
+    with trio.fail_after(60), pytest.raises(StartRefused, match="does not accept this token"):
+        await start.settle()
+    assert len(set(dialer.asked)) == 40
+
+
 async def test_addresses_that_reach_the_same_node_twice_are_one_node() -> None:
     starters = [Starter(1), Starter(2)]
     async with serving(*starters) as addresses:

@@ -269,6 +269,35 @@ async def test_a_node_with_a_leader_learns_nothing_of_its_removal_from_others(he
         assert healthy.marks == healthy.told == []
 
 
+async def test_the_only_voter_of_an_earlier_generation_learns_that_it_was_removed_although_it_leads() -> None:
+    """Of two nodes, the one that was lost, removed after the recovery of the other, and comes back."""
+    removed, one = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
+    async with running(removed, one):
+        one.forget(removed)
+        await estranged(removed, one)
+        removed.leader.leader_contact_age_s, removed.leader.answers = 0.0, True
+        await removed.rejoining._round()
+        assert removed.told == removed.marks == [Removal.TOLD] and "was removed" in removed.rejoining.refused
+        assert not removed.removal.may_be_wrong, "its own answer takes nothing back"
+
+
+async def test_a_removal_taken_back_while_the_disk_was_full_is_written_when_there_is_room() -> None:
+    marks, is_full = list[Removal](), True
+
+    async def save(known: Removal) -> None:
+        if is_full and known is Removal.NONE:
+            raise Unavailable("no room")
+        marks.append(known)
+
+    removal = OwnRemoval(Removal.NONE, save, lambda known: None)
+    await removal.learn(Removal.TOLD)
+    await removal.revoke()
+    assert (removal.known, removal.is_unsaved, marks) == (Removal.NONE, True, [Removal.TOLD])
+    is_full = False
+    await removal.revoke()
+    assert not removal.is_unsaved and marks == [Removal.TOLD, Removal.NONE]
+
+
 async def test_the_word_of_others_is_revoked_by_a_leader_also_while_most_members_are_out_of_reach() -> None:
     healthy, one, two = Member(3, 0), Member(1, 1, retired=(0,)), Member(2, 1, retired=(0,))
     async with running(healthy, one, two) as nursery:
