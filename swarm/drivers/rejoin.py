@@ -14,11 +14,13 @@ members', and cannot use up this process's file descriptors.
 A member that is told that it was removed goes by that as `drivers.removal` says; it asks also while it is connected to a majority
 of those it knows, if no leader is heard: they may all have been removed with it. Those who say so may be the ones that are
 behind: after a recovery a member of the earlier generation comes back with a log that has others removed. So the question names
-the asker's generation, a log of one that was superseded has no say, and a node that has a leader listens to nobody else.
+the asker's generation, a log of one that was superseded has no say, and a node that has a leader listens to nobody else but to
+members of a generation that took the place of that leader's.
 
 Promises: a node that leads, has heard a leader in the last `LEADER_SILENT_S` or is answered by one learns nothing of its removal
-from others; no secret changes unless such a majority agrees; a round is begun at most once a second, and only while fewer than a
-majority are connected or no leader is heard; at most `STRANGERS_MAX` connections of others than members are held at once.
+from members of its own generation, and never anything from those of an earlier one; no secret changes unless such a majority
+agrees; a round is begun at most once a second, and only while fewer than a majority are connected or no leader is heard; at most
+`STRANGERS_MAX` connections of others than members are held at once.
 """
 
 from __future__ import annotations
