@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import trio
 
 from swarm.errors import BadMessage, OtherGeneration, PeerError
-from swarm.model.generation import generation_text
+from swarm.model.generation import GENERATION_MAX, generation_text
 from swarm.ports import ByteStream, PromptStream
 from swarm.wire.frame import Frame, FrameReader, Hello, Message, encode_frame
 from swarm.wire.limits import FRAME_BYTES_MAX
@@ -220,6 +220,8 @@ def check_hello(frame: Frame, mine: Hello, claimed: str) -> Hello:
         raise BadMessage(f"it speaks version {spoken} of the protocol, this node version {known}: {UPGRADE} {older}")
     if frame.node_id != claimed:
         raise BadMessage("its hello and its certificate name different nodes")
+    if not 0 <= frame.recovery_generation <= GENERATION_MAX:
+        raise BadMessage(f"it follows no recovery: {frame.recovery_generation}")
     if frame.recovery_generation != mine.recovery_generation:
         theirs, ours = generation_text(frame.recovery_generation), generation_text(mine.recovery_generation)
         raise OtherGeneration(

@@ -8,8 +8,7 @@ ones whose logs admit it, and those it is connected to, cannot be one. What the 
 starts may belong to another recovery generation than the one before it, so it asks again before it stops anything.
 
 Promises: in one life of the daemon what is known never becomes less but by a leader's answer, which no removed node gets
-(`may_be_wrong`, `revoke`); what the log here says is final, and so is what members of a later recovery generation say: the leader
-of an earlier one knows nothing of it, and may be this node itself. A disk that refuses is tried again at the next sign.
+(`may_be_wrong`, `revoke`); what the log here says is final. A disk that refuses is tried again at the next sign.
 """
 
 from __future__ import annotations
@@ -41,12 +40,11 @@ class OwnRemoval:
         self._save = save
         self._tell = tell
         self._in_log = False
-        self._is_later = False
 
     @property
     def may_be_wrong(self) -> bool:
         """Only others have said so: a leader's answer would show that they are mistaken, or that a recovery undid it."""
-        return self.known is not Removal.NONE and not self._in_log and not self._is_later
+        return self.known is not Removal.NONE and not self._in_log
 
     @property
     def is_unsaved(self) -> bool:
@@ -69,9 +67,8 @@ class OwnRemoval:
             self._in_log = True
             self._set(Removal.CERTAIN)
 
-    async def learn(self, said: Removal, *, is_later: bool = False) -> None:
-        """Members that refuse this node say so. `is_later`: their recovery generation took the place of this node's."""
-        self._is_later |= is_later
+    async def learn(self, said: Removal) -> None:
+        """Members that refuse this node say so."""
         if said is Removal.CERTAIN or self.known is Removal.NONE:
             self._set(said)
         await self._keep()

@@ -128,12 +128,9 @@ class Daemon:
         )
         self.rejoin_desk = RejoinDesk(
             cluster.cluster_id, cluster.recovery_generation, self.keys, self.admitted.find,
-            lambda: self.catalog.secrets, lambda: self.catalog.removed_nodes)  # fmt: skip
+            lambda: self.catalog.secrets, lambda: self.catalog.removed_nodes, lambda: self.replica.last_index > 0)  # fmt: skip
         self.removal = OwnRemoval(folder.removal, self.keys.save_removal, lambda known: self.runner.tell_removal(known))
-        self.rejoining = Rejoining(
-            folder.node_id, cluster.cluster_id, cluster.recovery_generation, self.keys, self.streams, site.port,
-            self.admitted.nodes, self.keys.replace, leader=self.replica, removal=self.removal,
-        )  # fmt: skip
+        self.rejoining = self.make_rejoining()
         self.gossip = self.make_gossip()
         self.runner = NoRunner() if site.config.witness else self.make_runner()
         self.leaving = Leaving(self.replica, self.catalog, self.streams, self.clock)
@@ -226,6 +223,13 @@ class Daemon:
         folder, generation = self.site.folder, self.cluster.recovery_generation
         place = KeptSnapshots(folder.path)
         return Backups(self.catalog, self.replica, self.clock, place, node_name=folder.name, generation=generation)
+
+    def make_rejoining(self) -> Rejoining:
+        """The way back after a rotation or a recovery that it missed."""
+        return Rejoining(
+            self.site.folder.node_id, self.cluster.cluster_id, self.cluster.recovery_generation, self.keys, self.streams,
+            self.site.port, self.admitted.nodes, self.keys.replace, leader=self.replica, removal=self.removal,
+            on_generation=self.recovery.on_generation)  # fmt: skip
 
     def make_recovery(self) -> Recovery:
         """Its way into another recovery generation."""

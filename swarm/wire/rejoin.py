@@ -2,9 +2,10 @@
 
     Recall   I am this member of this cluster   ->  Recalled  the secrets, sealed to the key that the log pins for it
                                                     Refused   in words for its operator
+             the same, `generation_only`        ->  Follows   which recovery of the cluster the answering node follows
 
 Over the rejoin handshake this is one question per connection, under any authority that the cluster ever had; between connected
-members the sealed bytes are the answer of a call. Either way nothing but `Handed` is said, and only its reader can open it.
+members the sealed bytes are the answer of a call. Either way no secret is said but in `Handed`, and only its reader can open it.
 
 Promise: decoding raises only `BadMessage`; secrets have their length when it returns.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import msgspec
 
 from swarm.errors import BadMessage
+from swarm.model.generation import GENERATION_MAX
 from swarm.model.ids import ClusterId, NodeId, is_id
 from swarm.wire import codec
 from swarm.wire.boot import Refused, readable
@@ -26,8 +28,6 @@ GENERATION_UNSAID = -1
 REMOVED = "removed"
 """The refusal of a member whose log has the asker removed, and is not of a recovery generation that another has taken the place
 of. What an older program says without having looked at that has another code."""
-REMOVED_LATER = "removed_later"
-"""The same from a log of a recovery generation that took the place of the asker's: no leader of the asker's can know better."""
 
 
 class Recall(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -38,12 +38,23 @@ class Recall(msgspec.Struct, frozen=True, array_like=True, tag=0):
     cluster_id: ClusterId
     recovery_generation: int = GENERATION_UNSAID
     """The one that the asker follows. A log of an earlier one has no say in who belongs to it."""
+    generation_only: bool = False
+    """A program that does not know this answers as if it were not there."""
 
 
 class Recalled(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """`Handed`, encoded and sealed to the asker."""
 
     sealed: bytes
+
+
+class Follows(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """`GENERATION_UNSAID` comes from a node that has none of its generation's log: nobody follows it there."""
+
+    recovery_generation: int
+
+
+Reply = Recalled | Follows | Refused
 
 
 class Handed(msgspec.Struct, frozen=True, array_like=True):
@@ -72,10 +83,12 @@ def decode_recall_untrusted(data: bytes) -> Recall:
     return question
 
 
-def decode_recall_reply_untrusted(data: bytes) -> Recalled | Refused:
+def decode_recall_reply_untrusted(data: bytes) -> Reply:
     """Parse the answer. Raises only `BadMessage`."""
-    kinds: dict[int, type[Recalled] | type[Refused]] = {1: Recalled, 6: Refused}
+    kinds: dict[int, type[Reply]] = {1: Recalled, 2: Follows, 6: Refused}
     reply = codec.decode_tagged_untrusted(data, kinds, bytes_max=REJOIN_BYTES_MAX)
+    if isinstance(reply, Follows) and not GENERATION_UNSAID <= reply.recovery_generation <= GENERATION_MAX:
+        raise BadMessage(f"no recovery generation: {reply.recovery_generation}")
     return readable(reply) if isinstance(reply, Refused) else reply
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -84,12 +85,18 @@ class NoLeader:
 
     leader_contact_age_s = math.inf
     answers = False
+    comes = staticmethod(trio.lowlevel.checkpoint)
+    """Waits for the log up to the leader's answer."""
 
     async def read_barrier(self, timeout_s: float = 3.0) -> int:
         await trio.lowlevel.checkpoint()
         if not self.answers:
             raise Unavailable("no leader in reach")
         return 1
+
+    async def wait_applied(self, index: int) -> None:
+        assert index == 1
+        await self.comes()
 
 
 class Member:
@@ -111,16 +118,18 @@ class Member:
         store: KeyStore = self.store
         self.secrets = Secrets(tuple(SecretRecord(each, AUTHORITIES[each]) for each in sorted({sending, *accepted})), sending)
         self.removed: set[NodeId] = set()
+        self.has_log = True
         self.desk = RejoinDesk(
-            CLUSTER, generation, store, self.admitted.get, lambda: self.secrets, lambda: self.removed
+            CLUSTER, generation, store, self.admitted.get, lambda: self.secrets, lambda: self.removed, lambda: self.has_log
         )  # fmt: skip
         self.leader = NoLeader()
         self.marks: list[Removal] = []
         self.told: list[Removal] = []
         self.removal = OwnRemoval(Removal.NONE, self.mark, self.told.append)
+        self.heard: list[int] = []
         self.rejoining = Rejoining(
             self.node_id, CLUSTER, generation, store, self.streams, self.port, lambda: self.admitted, self.replace,
-            leader=self.leader, removal=self.removal,
+            leader=self.leader, removal=self.removal, on_generation=lambda node_id, generation: self.heard.append(generation),
         )  # fmt: skip
         self.port.handle(PROTOCOL_PEER, self.streams.accept)
         self.port.handle(PROTOCOL_REJOIN, self.desk.accept)
@@ -269,16 +278,114 @@ async def test_a_node_with_a_leader_learns_nothing_of_its_removal_from_others(he
         assert healthy.marks == healthy.told == []
 
 
-async def test_the_only_voter_of_an_earlier_generation_learns_that_it_was_removed_although_it_leads() -> None:
+async def wait_for(condition: Callable[[], object]) -> None:
+    with trio.fail_after(20):
+        while not condition():
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+async def test_old_voters_that_came_back_together_and_have_a_leader_follow_a_recovery_they_were_removed_in() -> None:
+    """A majority of the three that they know, and under a retired secret; the one that was recovered has removed both."""
+    first, second, recovered = Member(3, 0), Member(4, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
+    async with running(first, second, recovered) as nursery:
+        for member in (first, second):
+            recovered.forget(member)
+            member.leader.leader_contact_age_s, member.leader.answers = 0.0, True
+        await estranged(first, recovered)
+        nursery.start_soon(first.rejoining.run)
+        await wait_for(lambda: first.heard)
+        assert first.heard == [RECOVERED]
+        assert first.told == first.marks == [] and recovered.desk.counters == {}, "nobody hands a secret for that question"
+
+
+async def test_the_only_voter_of_an_earlier_generation_follows_although_it_leads() -> None:
     """Of two nodes, the one that was lost, removed after the recovery of the other, and comes back."""
+    removed, one = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
+    async with running(removed, one) as nursery:
+        one.forget(removed)
+        await estranged(removed, one)
+        removed.leader.leader_contact_age_s, removed.leader.answers = 0.0, True
+        nursery.start_soon(removed.rejoining.run)
+        await wait_for(lambda: removed.heard)
+        assert removed.heard == [RECOVERED]
+
+
+@pytest.mark.parametrize(
+    ("asker", "other", "has_log", "heard"),
+    [
+        (0, 0, True, []),
+        (RECOVERED, RECOVERED, True, []),
+        (RECOVERED, 0, True, [0]),
+        (RECOVERED, RIVAL, True, [RIVAL]),
+        (0, RECOVERED, False, []),
+        (RECOVERED, RECOVERED_AGAIN, False, []),
+    ],
+)
+async def test_a_leaders_answer_stands_when_nobody_of_a_later_recovery_with_a_log_is_met(
+    asker: int, other: int, has_log: bool, heard: list[int]
+) -> None:
+    node, one = Member(3, 0, generation=asker), Member(1, 1, retired=(0,), generation=other)
+    one.has_log = has_log
+    async with running(node, one):
+        one.forget(node)
+        await estranged(node, one)
+        await node.removal.learn(Removal.TOLD)
+        node.leader.answers = True
+        assert await node.rejoining._look_for_a_leader()
+        assert node.heard == heard
+        assert node.told == [Removal.TOLD, Removal.NONE]
+
+
+async def test_the_leader_of_a_superseded_recovery_takes_no_removal_back() -> None:
+    """It was told by the recovered members; then the other old voters came, and elected a leader."""
     removed, one = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
     async with running(removed, one):
         one.forget(removed)
         await estranged(removed, one)
-        removed.leader.leader_contact_age_s, removed.leader.answers = 0.0, True
         await removed.rejoining._round()
-        assert removed.told == removed.marks == [Removal.TOLD] and "was removed" in removed.rejoining.refused
-        assert not removed.removal.may_be_wrong, "its own answer takes nothing back"
+        assert removed.told == [Removal.TOLD] and removed.heard == [], "followed only with a leader to vouch for its log"
+        removed.leader.answers = True
+        assert not await removed.rejoining._look_for_a_leader()
+        assert removed.told == [Removal.TOLD] and removed.heard == [RECOVERED]
+
+
+async def test_one_that_the_log_here_has_removed_by_the_leaders_answer_is_not_followed() -> None:
+    """It says whatever it likes, until the log that the leader's answer stands for names it no more."""
+    node, liar = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED_AGAIN)
+    async with running(node, liar):
+        await estranged(node, liar)
+
+        async def log_comes() -> None:
+            await trio.lowlevel.checkpoint()
+            del node.admitted[liar.node_id]
+
+        node.leader.comes = log_comes  # type: ignore[method-assign]
+        node.leader.answers = True
+        assert await node.rejoining._look_for_a_leader()
+        assert node.heard == []
+
+
+async def test_nobody_is_followed_while_the_log_is_behind_the_leaders_answer() -> None:
+    node, liar = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED_AGAIN)
+    async with running(node, liar):
+        await estranged(node, liar)
+        node.leader.comes = trio.sleep_forever  # type: ignore[method-assign]
+        node.leader.answers = True
+        assert not await node.rejoining._look_for_a_leader()
+        assert node.heard == []
+
+
+async def test_a_program_that_does_not_know_the_question_is_not_followed() -> None:
+    node, older = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
+    answer = older.desk._answer
+    older.desk._answer = lambda question, secure: answer(  # type: ignore[method-assign]
+        msgspec.structs.replace(question, generation_only=False), secure
+    )
+    async with running(node, older):
+        await estranged(node, older)
+        node.leader.answers = True
+        assert await node.rejoining._look_for_a_leader()
+        assert node.heard == []
 
 
 async def test_a_removal_taken_back_while_the_disk_was_full_is_written_when_there_is_room() -> None:
@@ -392,7 +499,7 @@ async def test_removed_nodes_that_connect_and_say_nothing_hold_few_places_and_no
             with trio.fail_after(10):
                 assert await silent[-1].stream.receive_some() == b"", "the last one is turned away"
             assert one.desk.counters == {"rejoin_strangers_full": 1}
-            handed = await away.rejoining._ask(away.admitted[one.node_id])
+            handed = await away.rejoining._ask_secrets(away.admitted[one.node_id])
             assert handed.sending == SECRETS[1]
         finally:
             for secure in silent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cbor2
+import msgspec
 import pytest
 import trio
 
@@ -13,6 +14,7 @@ from swarm.drivers.link import UPGRADE, check_hello
 from swarm.errors import BadMessage, HeldBack, NewerSnapshot
 from swarm.membership.messages import decode_message_untrusted as decode_gossip
 from swarm.model.command import COMMANDS, SCHEMA_KNOWN, SCHEMA_SINCE, SetReason, Submit, SubmitMany
+from swarm.model.generation import GENERATION_MAX
 from swarm.model.ids import RequestId, TaskId
 from swarm.wire.codec import encode
 from swarm.wire.envelope import VERSION, OtherVersion, Sealer
@@ -34,6 +36,13 @@ def hello(version: int, number: int = 1) -> Hello:
 def test_a_hello_of_another_protocol_version_says_which_side_is_to_be_upgraded(theirs: int, who: str) -> None:
     with pytest.raises(BadMessage, match=f"{UPGRADE} {who}"):
         check_hello(hello(theirs), hello(PROTOCOL_VERSION, 2), node_id_of(1))
+
+
+@pytest.mark.parametrize("generation", [-1, GENERATION_MAX + 1])
+def test_a_hello_that_names_no_recovery_generation_is_refused_and_not_followed(generation: int) -> None:
+    theirs = msgspec.structs.replace(hello(PROTOCOL_VERSION), recovery_generation=generation)
+    with pytest.raises(BadMessage, match="follows no recovery"):
+        check_hello(theirs, hello(PROTOCOL_VERSION, 2), node_id_of(1))
 
 
 async def test_members_of_two_protocol_versions_refuse_each_other_in_words_and_one_version_connects_them() -> None:

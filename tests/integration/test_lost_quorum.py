@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,18 +15,33 @@ pytestmark = pytest.mark.testnet
 YES = "--yes-i-lose-what-only-the-missing-voters-have"
 
 
-@pytest.fixture
-def two_hosts() -> Iterator[Cluster]:
+def hosts(count: int, *, voters: int) -> Iterator[Cluster]:
     kept = Kept()
     try:
-        with kept.lent(2, voters=1, mend=False) as cluster:
+        with kept.lent(count, voters=voters, mend=False) as cluster:
             yield cluster
     finally:
         kept.close()
 
 
+@pytest.fixture
+def two_hosts() -> Iterator[Cluster]:
+    yield from hosts(2, voters=1)
+
+
+@pytest.fixture
+def three_hosts() -> Iterator[Cluster]:
+    yield from hosts(3, voters=3)
+
+
 def voters(cluster: Cluster, number: int) -> list[str]:
     return cluster.json(number, "status")["voters"]
+
+
+def recovery_seen(cluster: Cluster, number: int) -> int:
+    """Which recovery a node follows, also while it has no leader; -1 while its daemon starts anew."""
+    shown = cluster.swarm(number, "status", "-o", "json").stdout
+    return int(json.loads(shown)["recovery"]) if shown else -1
 
 
 def test_after_the_only_voter_is_lost_a_survivor_goes_on_and_the_old_voter_returns_as_a_learner(two_hosts: Cluster) -> None:
@@ -95,3 +111,35 @@ def test_a_node_that_was_leaving_when_the_cluster_was_recovered_leaves_what_the_
     said = tail(cluster.net.host(leaving).daemon_log, 20_000)
     assert "recovered while this node was leaving" in said and "starts anew" in said
     assert cluster.json(survivor, "status")["recovery"] == 1 and voters(cluster, survivor) == [f"h{survivor}"]
+
+
+def test_a_majority_of_old_voters_that_returns_under_a_retired_secret_gives_its_log_up(three_hosts: Cluster) -> None:
+    """They have a leader of their own, and cannot open a stream to the recovered node: the secret was rotated meanwhile."""
+    cluster = three_hosts
+    assert len(voters(cluster, 1)) == 3
+    survivor, *lost = 1, 2, 3
+    cluster.submit("kept", "--constraint", f"node.name==h{survivor}")
+    for number in lost:
+        cluster.kill(number)
+    eventually(lambda: cluster.json(survivor, "recover", "--dry-run")["refused"] == "", "the leader to be long gone")
+    cluster.ok(survivor, "recover", YES)
+    for number in lost:
+        cluster.ok(survivor, "node", "rm", f"h{number}")
+    eventually(lambda: not cluster.json(survivor, "secret", "status")["rotating"], "the secret to be rotated")
+
+    for number in lost:
+        cluster.net.cut(survivor, number)
+        cluster.revive(number)
+    for number in lost:
+        cluster.ok(number, "task", "submit", "--name", f"old-{number}", "--detach", *WORK, timeout_s=60)
+    assert {cluster.json(number, "status")["recovery"] for number in lost} == {0}
+    cluster.net.heal()
+
+    for number in lost:
+        eventually(lambda number=number: recovery_seen(cluster, number) == 1, "it to follow", timeout_s=40)  # type: ignore[misc]
+        refused = cluster.swarm(number, "task", "submit", "--name", "late", "--detach", *WORK)
+        assert refused.returncode in (4, 6), refused.stdout + refused.stderr
+        assert "the cluster was recovered without this node" in tail(cluster.net.host(number).daemon_log, 20_000)
+    assert cluster.tasks(survivor).keys() == {"kept"} and voters(cluster, survivor) == [f"h{survivor}"]
+    cluster.ok(survivor, "task", "submit", "--name", "through", "--detach", *WORK)
+    cluster.wait_runs("through", on=[survivor])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.errors import BadMessage
+from swarm.model.generation import GENERATION_MAX
 from swarm.model.ids import ClusterId, NodeId
 from swarm.wire import rejoin
 from swarm.wire.codec import encode
@@ -18,6 +19,7 @@ CLUSTER = ClusterId("ab" * 16)
 GOOD = [
     encode(rejoin.Recall(1, NodeId("cd" * 16), CLUSTER, 1 << 40)),
     encode(rejoin.Recalled(b"sealed")),
+    encode(rejoin.Follows(1 << 40)),
     encode(rejoin.Handed(CLUSTER, bytes(32), (bytes(32),))),
 ]
 
@@ -47,6 +49,12 @@ def test_what_is_handed_over_holds_secrets_of_their_length_or_is_refused(secrets
 def test_a_question_of_a_program_that_names_no_generation_is_one_of_none() -> None:
     question = rejoin.decode_recall_untrusted(encode([0, 1, "cd" * 16, CLUSTER]))
     assert question.recovery_generation == rejoin.GENERATION_UNSAID
+
+
+@pytest.mark.parametrize("generation", [rejoin.GENERATION_UNSAID - 1, GENERATION_MAX + 1])
+def test_an_answer_that_names_no_recovery_generation_is_refused(generation: int) -> None:
+    with pytest.raises(BadMessage, match="no recovery generation"):
+        rejoin.decode_recall_reply_untrusted(encode(rejoin.Follows(generation)))
 
 
 def test_secrets_of_another_cluster_are_refused() -> None:
