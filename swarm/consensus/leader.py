@@ -148,7 +148,7 @@ class Leadership:
 
     def propose_configuration(self, voters: tuple[Voter, ...], now_utc: float) -> Entry:
         """Start a joint change (section 6). Raises `Unavailable`, changing nothing, when one is pending, when this term has not
-        committed, or when no majority of the new set is in contact."""
+        committed, or when no majority of the new set is in contact and has some of the log: who has none votes for nobody."""
         state = self._state
         if self.is_change_pending() or state.commit_index < self.noop_index:
             raise Unavailable("cannot change the voters: an earlier change or this leader's own term is not committed yet")
@@ -157,7 +157,7 @@ class Leadership:
             raise Unavailable("cannot change the voters: the new set is empty or names a node twice")
         reached = quorum_value(target, self._contact_of)
         if state.now - reached > state.config.quorum_lost_s + state.config.learner_heartbeat_s:
-            raise Unavailable("cannot change the voters: no majority of the new set is in contact")
+            raise Unavailable("cannot change the voters: no majority of the new set is in contact and has some of the log")
         joint = Configuration(target.voters, state.log.configuration.voters)
         return self.append(KIND_CONFIGURATION, 1, encode(joint), RequestId(""), now_utc)
 
@@ -165,7 +165,9 @@ class Leadership:
         if voter == self._state.me:
             return self._state.now
         progress = self.replication.followers.get(NodeId(voter.node_id))
-        return progress.last_contact if progress and progress.generation == voter.store_generation else float("-inf")
+        if progress is None or progress.generation != voter.store_generation or progress.match == 0:
+            return float("-inf")
+        return progress.last_contact
 
     def _maybe_finish_change(self) -> None:
         """A committed joint configuration is followed by the new one alone; a leader outside of a committed one goes."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from swarm.errors import OperatorError
+from swarm.consensus.quorum import majority
+from swarm.errors import OperatorError, Unavailable
 from swarm.model.entry import Voter
 from swarm.model.ids import NodeId
 from swarm.simulation.cluster import Cluster, Member
@@ -85,7 +86,8 @@ class Intrigues:
         self._intend(leader, lambda: leader.replica.core.transfer_leadership(NodeId(to.node_id), leader.now()))
 
     def voters(self, _: Host) -> None:
-        """Somebody would have other voters; the leader's own rules change them back after a while."""
+        """Somebody would have other voters; the leader's own rules change them back after a while. Not such that most have lost
+        the store that the leader knows them by: only an operator could go on from there."""
         leader = self._cluster.leader()
         if leader is None:
             return
@@ -94,7 +96,17 @@ class Intrigues:
         chosen: list[Voter] = self._rng.sample(learners, count)
         core = leader.replica.core
         utc = leader.host.clock.utc
-        self._intend(leader, lambda: core.propose_configuration(tuple(chosen), leader.now(), utc()))
+
+        def propose() -> None:
+            if sum(map(self._is_kept, chosen)) < majority(len(chosen)):
+                raise Unavailable("most of them have lost their stores")
+            core.propose_configuration(tuple(chosen), leader.now(), utc())
+
+        self._intend(leader, propose)
+
+    def _is_kept(self, voter: Voter) -> bool:
+        disk = self._cluster.scene.by_id[NodeId(voter.node_id)].disk
+        return not disk.is_damaged and disk.store_generation == voter.store_generation
 
     def _intend(self, member: Member, intent: Callable[[], object]) -> None:
         def try_it() -> None:

@@ -345,6 +345,25 @@ def test_a_change_to_a_set_out_of_contact_is_refused_and_one_at_a_time() -> None
         node.propose_configuration(voters("abc"), cluster.local(leader), cluster.now)
 
 
+def test_a_node_that_answers_but_has_nothing_of_the_log_on_its_disk_is_no_only_voter() -> None:
+    """It votes for nobody, so nobody would ever lead again should it end before it has anything."""
+    cluster = Cluster("a", "b")
+    cluster.slow_disks.add("b")
+    cluster.run(2)
+    node = cluster.nodes["a"]
+    follower = node.followers()[NodeId("b")]
+    assert cluster.local("a") - follower.last_contact < 1.1, "it is there"
+    with pytest.raises(Unavailable, match="some of the log"):
+        node.propose_configuration(voters("b"), cluster.local("a"), cluster.now)
+    cluster.crash("b")
+    cluster.slow_disks.clear()
+    cluster.start("b")
+    cluster.run(3)
+    node.propose_configuration(voters("b"), cluster.local("a"), cluster.now)
+    cluster.run(2)
+    assert cluster.leader() == "b"
+
+
 def test_below_three_voters_a_write_waits_for_the_learner_that_is_there() -> None:
     cluster = running("a", "b")
     cluster.slow_disks.add("b")
