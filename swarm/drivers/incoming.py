@@ -27,6 +27,8 @@ from swarm.wire.frame import Answer, Call, Failure, Frame, FrameReader, Hello, M
 
 LOG = logging.getLogger("swarm.streams")
 _CALL_S_MAX = 3_600.0
+SAY_EVERY_S = 10.0
+"""How often one bug is written down: a peer decides how often it is met."""
 
 
 class Incoming:
@@ -56,6 +58,7 @@ class Incoming:
         self._on_generation = on_generation
         self._reader = FrameReader()
         self._answering = 0
+        self._stumbled_at: dict[tuple[str, type[Exception]], float] = {}
         self._link: Link | None = None
         self._nursery: trio.Nursery | None = None
         self._closed = False
@@ -157,7 +160,10 @@ class Incoming:
     def _stumbled(self, call: Call, error: Exception) -> Failure:
         """What nobody foresaw is told and counted."""
         self._counters["calls_ended_by_bug"] += 1
-        LOG.error("a bug ended the call %s", call.kind, exc_info=error)
+        what, now = (call.kind, type(error)), trio.current_time()
+        if now - self._stumbled_at.get(what, -math.inf) >= SAY_EVERY_S:
+            self._stumbled_at[what] = now
+            LOG.error("a bug ended the call %s", call.kind, exc_info=error)
         return failure_of(call.call_id, error if isinstance(error, Bug) else Bug(f"{type(error).__name__}: {error}"))
 
     async def _answer(self, call: Call, handler: CallHandler) -> None:

@@ -133,6 +133,23 @@ async def test_an_error_nobody_foresaw_ends_its_call_only() -> None:
         assert two.streams.counters["calls_ended_by_bug"] == 1
 
 
+async def test_a_bug_that_a_peer_can_meet_at_will_is_counted_always_and_written_down_now_and_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with pair() as (one, two):
+
+        async def stumble(source: NodeId, payload: bytes) -> bytes:
+            raise {b"k": KeyError, b"v": ValueError}[payload]("nobody foresaw it")
+
+        two.streams.on_call("stumble", stumble)
+        for payload in (b"k", b"k", b"v", b"k"):
+            with pytest.raises(PeerError, match="nobody foresaw it"):
+                await one.streams.call(two.node_id, "stumble", payload, timeout_s=5)
+        assert two.streams.counters["calls_ended_by_bug"] == 4
+        said = [record.exc_info[0] for record in caplog.records if record.exc_info and "a bug ended" in record.message]
+        assert said == [KeyError, ValueError]
+
+
 async def test_an_unknown_call_is_an_error_of_the_peer() -> None:
     async with pair() as (one, two):
         with pytest.raises(PeerError, match="no such call"):
