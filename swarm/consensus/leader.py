@@ -165,9 +165,10 @@ class Leadership:
         if voter == self._state.me:
             return self._state.now
         progress = self.replication.followers.get(NodeId(voter.node_id))
-        if progress is None or progress.generation != voter.store_generation or progress.match == 0:
+        if progress is None or progress.generation != voter.store_generation:
             return float("-inf")
-        return progress.last_contact
+        has_log = progress.match > 0 or is_voter(self._state.log.configuration, voter)
+        return progress.last_contact if has_log else float("-inf")
 
     def _maybe_finish_change(self) -> None:
         """A committed joint configuration is followed by the new one alone; a leader outside of a committed one goes."""

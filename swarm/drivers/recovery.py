@@ -82,6 +82,8 @@ class Recovery:
         self._wake = trio.Event()
         self._changing = trio.Lock()
         self._rivals: dict[NodeId, int] = {}
+        self._hindrance = ""
+        """Why the generation that was heard of cannot be followed yet."""
         peers.on_call(CALL, self._on_look)
 
     # ---- others are somewhere else
@@ -97,8 +99,9 @@ class Recovery:
             LOG.error("%s", self._rival_text(node_id))
 
     def complaints(self) -> list[str]:
-        """Rivals that were met, one line each."""
-        return [self._rival_text(node_id) for node_id in sorted(self._rivals)]
+        """Rivals that were met, and a recovery that cannot be followed yet, one line each."""
+        hindered = [f"the cluster was recovered without this node, which cannot follow yet: {self._hindrance}"]
+        return [*(hindered if self._hindrance else ()), *(self._rival_text(node_id) for node_id in sorted(self._rivals))]
 
     def _rival_text(self, node_id: NodeId) -> str:
         theirs, ours = generation_text(self._rivals[node_id]), generation_text(self.generation)
@@ -119,7 +122,8 @@ class Recovery:
             try:
                 await self._follow(node_id, generation)
             except OperatorError as error:
-                LOG.warning("cannot follow %s yet: %s", generation_text(generation), error.cause or error.message)
+                self._hindrance = f"{error.message}: {error.cause}".rstrip(": ")
+                LOG.warning("cannot follow %s yet: %s", generation_text(generation), self._hindrance)
                 await trio.sleep(RETRY_S)
                 self._wake.set()
 

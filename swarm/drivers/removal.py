@@ -8,7 +8,8 @@ ones whose logs admit it, and those it is connected to, cannot be one. What the 
 starts may belong to another recovery generation than the one before it, so it asks again before it stops anything.
 
 Promises: in one life of the daemon what is known never becomes less but by a leader's answer, which no removed node gets
-(`may_be_wrong`, `revoke`); what the log here says is final. A disk that refuses is tried again at the next sign.
+(`may_be_wrong`, `revoke`); what the log here says is final, and so is what members of a later recovery generation say: the leader
+of an earlier one knows nothing of it, and may be this node itself. A disk that refuses is tried again at the next sign.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ class OwnRemoval:
         self._save = save
         self._tell = tell
         self._in_log = False
+        self._leaders_count = True
 
     @property
     def may_be_wrong(self) -> bool:
         """Only others have said so: a leader's answer would show that they are mistaken, or that a recovery undid it."""
-        return self.known is not Removal.NONE and not self._in_log
+        return self.known is not Removal.NONE and not self._in_log and self._leaders_count
 
     @property
     def is_unsaved(self) -> bool:
@@ -72,6 +74,10 @@ class OwnRemoval:
         if said is Removal.CERTAIN or self.known is Removal.NONE:
             self._set(said)
         await self._keep()
+
+    def ignore_leaders(self) -> None:
+        """A later recovery took the place of theirs: none of them takes anything back in this life of the daemon."""
+        self._leaders_count = False
 
     async def revoke(self) -> None:
         """A leader answered this node, so it is a member."""

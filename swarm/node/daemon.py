@@ -60,7 +60,8 @@ from swarm.drivers.logs import LogRelay, LogSource
 from swarm.drivers.membership import Gossip
 from swarm.drivers.proofs import Proofs
 from swarm.drivers.recovery import Recovery
-from swarm.drivers.rejoin import RejoinDesk, Rejoining
+from swarm.drivers.rejoin import Rejoining
+from swarm.drivers.rejoin_desk import RejoinDesk
 from swarm.drivers.removal import OwnRemoval
 from swarm.drivers.round_trips import RoundTrips
 from swarm.drivers.runner import RunnerDriver

@@ -63,13 +63,11 @@ class Departures:
             self._is_going = True
             self._daemon.feed(None, self._say, self._daemon.now() + GIVE_AWAY_S)
 
-    def stay(self) -> None:
-        """It is not to stop after all."""
-        self._is_going = False
+    def hurry(self) -> None:
+        """Who is on its way ends now, wherever it stands: what it announced is not taken back."""
+        self._end()
 
     def _say(self, until: float) -> None:
-        if not self._is_going:
-            return
         core, me = self._replica.core, self._daemon.node_id
         is_needed = any(voter.node_id == me for voter in voters_of(core.configuration))
         if not is_needed or self._daemon.now() >= until:
@@ -107,7 +105,7 @@ class Departures:
 
     def _wait(self, until: float) -> None:
         core = self._replica.core
-        if self._is_going and self._daemon.now() < until and (core.role is Role.LEADER or not core.leader_id):
+        if self._daemon.now() < until and (core.role is Role.LEADER or not core.leader_id):
             self._daemon.later(LOOK_S, None, self._wait, until)
         else:
             self._linger()

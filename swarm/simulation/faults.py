@@ -297,8 +297,8 @@ class Faults:
         self._away.clear()
         self.cluster.scene.network.heal()
         self.cluster.scene.network.weather = FAIR
-        for member in self.cluster.daemons():
-            member.departures.stay()
+        for member in list(self.cluster.daemons()):
+            member.departures.hurry()
         for host in self.cluster.hosts:
             host.stumble = 0.0
             host.ambush = None

@@ -28,6 +28,10 @@ GENERATION_UNSAID = -1
 REMOVED = "removed"
 """The refusal of a member whose log has the asker removed, and is not of a recovery generation that another has taken the place
 of. What an older program says without having looked at that has another code."""
+REMOVED_LATER = "removed_later"
+"""The same from a log of a recovery generation that took the place of the asker's: no leader of the asker's can know better."""
+UNKNOWN = "unauthorized"
+"""The refusal of a member whose log does not admit the asker, and may only be behind."""
 
 
 class Recall(msgspec.Struct, frozen=True, array_like=True, tag=0):

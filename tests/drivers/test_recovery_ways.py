@@ -151,6 +151,8 @@ async def test_following_is_tried_again_when_the_disk_takes_it(autojump_clock: t
         survivor.recovery.on_generation(NAMES[1], LATER[0])
         await trio.sleep(2 * RETRY_S)
         assert "restart" not in survivor.story
+        (complaint,) = survivor.recovery.complaints()
+        assert "recovered without this node" in complaint and "the disk is full" in complaint
         survivor.store.full = False
         survivor.recovery.on_generation(NAMES[1], LATEST)
         with trio.fail_after(60):

@@ -16,14 +16,16 @@ import trio.testing
 from swarm.adapters.certificates import authority_of, contexts, issue, rejoin_contexts
 from swarm.adapters.seal import open_as_node, seal_to_node
 from swarm.adapters.tcp import PeerPort, listener_port, open_listener
+from swarm.drivers import rejoin
 from swarm.drivers.keys import KeyStore
 from swarm.drivers.link import close_now
-from swarm.drivers.rejoin import STRANGERS_MAX, RejoinDesk, Rejoining, believed
+from swarm.drivers.rejoin import Leading, Rejoining, believed
+from swarm.drivers.rejoin_desk import STRANGERS_MAX, RejoinDesk
 from swarm.drivers.removal import OwnRemoval, removal_said
 from swarm.drivers.streams import Streams
-from swarm.errors import NoMember, Unauthenticated, Unavailable
+from swarm.errors import BadMessage, NoMember, Unauthenticated, Unavailable
 from swarm.model.generation import next_generation
-from swarm.model.ids import NodeId
+from swarm.model.ids import ClusterId, NodeId
 from swarm.model.node import Node
 from swarm.model.removal import Removal
 from swarm.model.secret import Authority, SecretRecord, Secrets
@@ -32,7 +34,7 @@ from swarm.wire.boot import Refused
 from swarm.wire.codec import encode
 from swarm.wire.frame import PROTOCOL_VERSION, Hello
 from swarm.wire.keys import cluster_salt
-from swarm.wire.rejoin import GENERATION_UNSAID, Handed, decode_handed_untrusted, handed_purpose
+from swarm.wire.rejoin import GENERATION_UNSAID, Follows, Handed, decode_handed_untrusted, handed_purpose
 from tests.fakes.loopback_members import CLUSTER, key_of, node_id_of, node_of
 
 SALT = cluster_salt(CLUSTER)
@@ -273,7 +275,7 @@ async def test_a_node_with_a_leader_learns_nothing_of_its_removal_from_others(he
         healthy.leader.leader_contact_age_s = 0.0 if heard else math.inf
         healthy.leader.answers = not heard
         await healthy.rejoining._round()
-        assert all(member.desk.counters == {"rejoin_refused": 1} for member in (one, two))
+        assert all(member.desk.counters["rejoin_refused"] == 1 for member in (one, two))
         assert heard != ("was removed" in healthy.rejoining.refused), "nobody is advised to reset a node that works"
         assert healthy.marks == healthy.told == []
 
@@ -281,7 +283,12 @@ async def test_a_node_with_a_leader_learns_nothing_of_its_removal_from_others(he
 async def wait_for(condition: Callable[[], object]) -> None:
     with trio.fail_after(20):
         while not condition():
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await trio.sleep(0.01)
+
+
+def hears_a_leader(*members: Member) -> None:
+    for member in members:
+        member.leader.leader_contact_age_s, member.leader.answers = 0.0, True
 
 
 async def test_old_voters_that_came_back_together_and_have_a_leader_follow_a_recovery_they_were_removed_in() -> None:
@@ -290,24 +297,92 @@ async def test_old_voters_that_came_back_together_and_have_a_leader_follow_a_rec
     async with running(first, second, recovered) as nursery:
         for member in (first, second):
             recovered.forget(member)
-            member.leader.leader_contact_age_s, member.leader.answers = 0.0, True
+        hears_a_leader(first, second)
         await estranged(first, recovered)
         nursery.start_soon(first.rejoining.run)
         await wait_for(lambda: first.heard)
-        assert first.heard == [RECOVERED]
-        assert first.told == first.marks == [] and recovered.desk.counters == {}, "nobody hands a secret for that question"
+        assert first.heard == [RECOVERED] and first.store.handed.sending == SECRETS[0]
+        assert recovered.desk.counters == {"rejoin_generation_asked": 1, "rejoin_refused": 1}
 
 
-async def test_the_only_voter_of_an_earlier_generation_follows_although_it_leads() -> None:
+async def test_those_that_follow_a_recovery_have_its_secret_however_few_can_hand_it_over() -> None:
+    """One of four was recovered, and removed nobody: it and the one that asks are no majority, once that has no leader."""
+    olds, recovered = [Member(number, 0) for number in (3, 4, 5)], Member(1, 1, retired=(0,), generation=RECOVERED)
+    async with running(*olds, recovered):
+        for member in olds:
+            await estranged(member, recovered)
+        hears_a_leader(*olds)
+        for member in olds:
+            assert await member.rejoining._look_for_a_leader() is Leading.SUPERSEDED
+            assert (member.heard, member.store.handed.sending) == ([RECOVERED], SECRETS[1])
+
+
+async def test_a_recovered_member_that_can_hand_over_no_secret_yet_is_followed_when_it_can() -> None:
+    old, recovered = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
+    present, recovered.secrets = recovered.secrets, Secrets((), 0)
+    async with running(old, recovered):
+        await estranged(old, recovered)
+        hears_a_leader(old)
+        assert await old.rejoining._look_for_a_leader() is Leading.SUPERSEDED
+        assert old.heard == [] and recovered.desk.counters["rejoin_not_yet"] == 1
+        recovered.secrets = present
+        assert await old.rejoining._look_for_a_leader() is Leading.SUPERSEDED
+        assert (old.heard, old.store.handed.sending) == ([RECOVERED], SECRETS[1])
+
+
+async def test_one_that_was_removed_while_the_secret_is_still_the_old_one_hears_of_the_recovery_too() -> None:
+    """Until the rotation is through the certificates are good, and the removed one is refused in words."""
+    old, recovered = Member(3, 0), Member(1, 0, accepted=(1,), generation=RECOVERED)
+    async with running(old, recovered) as nursery:
+        recovered.forget(old)
+        hears_a_leader(old)
+        nursery.start_soon(old.rejoining.run)
+        await wait_for(lambda: old.heard)
+        assert old.heard == [RECOVERED] and old.streams.estranged() == [] != old.streams.refusals()
+
+
+async def test_the_only_voter_of_an_earlier_generation_learns_that_it_was_removed_although_it_leads() -> None:
     """Of two nodes, the one that was lost, removed after the recovery of the other, and comes back."""
     removed, one = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
     async with running(removed, one) as nursery:
         one.forget(removed)
         await estranged(removed, one)
-        removed.leader.leader_contact_age_s, removed.leader.answers = 0.0, True
+        hears_a_leader(removed)
+        await removed.rejoining._round()
+        assert removed.told == removed.marks == [Removal.TOLD] and "was removed" in removed.rejoining.refused
+        assert not removed.removal.may_be_wrong, "its own answer takes nothing back"
         nursery.start_soon(removed.rejoining.run)
         await wait_for(lambda: removed.heard)
         assert removed.heard == [RECOVERED]
+
+
+async def test_who_else_is_asked_only_while_a_leader_is_heard_and_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejoin, "LOOK_S", 0.01)
+    node, one = Member(3, 0), Member(1, 1, retired=(0,))
+    async with running(node, one) as nursery:
+        await estranged(node, one)
+        rounds = 0
+
+        async def count() -> None:
+            nonlocal rounds
+            rounds += 1
+            await trio.lowlevel.checkpoint()
+
+        node.rejoining._round = count  # type: ignore[method-assign]
+        nursery.start_soon(node.rejoining.run)
+        node.leader.answers = True
+        await wait_for(lambda: rounds >= 10)
+        assert one.desk.counters["rejoin_generation_asked"] == 0, "no leader is heard"
+        node.leader.leader_contact_age_s = 0.0
+        await wait_for(lambda: one.desk.counters["rejoin_generation_asked"])
+        rounds = 0
+        node.admitted[node_id_of(5)] = node_of(5)  # out of reach, so it is left behind, and the rounds go on
+        await wait_for(lambda: rounds >= 10)
+        assert one.desk.counters["rejoin_generation_asked"] == 1
+        monkeypatch.setattr(rejoin, "GENERATION_EVERY_S", 0.0)
+        one.desk._generation = RECOVERED
+        await wait_for(lambda: node.heard)
+        assert one.desk.counters["rejoin_generation_asked"] >= 2
 
 
 @pytest.mark.parametrize(
@@ -331,25 +406,30 @@ async def test_a_leaders_answer_stands_when_nobody_of_a_later_recovery_with_a_lo
         await estranged(node, one)
         await node.removal.learn(Removal.TOLD)
         node.leader.answers = True
-        assert await node.rejoining._look_for_a_leader()
+        assert await node.rejoining._look_for_a_leader() is Leading.PRESENT
         assert node.heard == heard
-        assert node.told == [Removal.TOLD, Removal.NONE]
+        assert node.told == [Removal.TOLD, Removal.NONE] and node.store.handed.sending == SECRETS[0]
 
 
-async def test_the_leader_of_a_superseded_recovery_takes_no_removal_back() -> None:
-    """It was told by the recovered members; then the other old voters came, and elected a leader."""
+@pytest.mark.parametrize("is_in_reach", [True, False])
+async def test_the_leader_of_a_superseded_recovery_takes_no_removal_back(is_in_reach: bool) -> None:
+    """It was told by the recovered member; then the other old voters came, and elected one; the recovered member may be gone."""
     removed, one = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
     async with running(removed, one):
         one.forget(removed)
         await estranged(removed, one)
         await removed.rejoining._round()
         assert removed.told == [Removal.TOLD] and removed.heard == [], "followed only with a leader to vouch for its log"
-        removed.leader.answers = True
-        assert not await removed.rejoining._look_for_a_leader()
-        assert removed.told == [Removal.TOLD] and removed.heard == [RECOVERED]
+        hears_a_leader(removed)
+        if not is_in_reach:
+            one.desk.accept = lambda secure: close_now(secure.stream)  # type: ignore[method-assign]
+            one.port.handle(PROTOCOL_REJOIN, one.desk.accept)
+        await removed.rejoining._look_for_a_leader()
+        assert removed.told == [Removal.TOLD] and removed.heard == ([RECOVERED] if is_in_reach else [])
 
 
-async def test_one_that_the_log_here_has_removed_by_the_leaders_answer_is_not_followed() -> None:
+@pytest.mark.parametrize("while_asked", [True, False])
+async def test_one_that_the_log_here_has_removed_by_the_leaders_answer_is_not_followed(while_asked: bool) -> None:
     """It says whatever it likes, until the log that the leader's answer stands for names it no more."""
     node, liar = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED_AGAIN)
     async with running(node, liar):
@@ -359,20 +439,62 @@ async def test_one_that_the_log_here_has_removed_by_the_leaders_answer_is_not_fo
             await trio.lowlevel.checkpoint()
             del node.admitted[liar.node_id]
 
-        node.leader.comes = log_comes  # type: ignore[method-assign]
+        if while_asked:
+            ask = node.rejoining._ask_generation
+
+            async def ask_slowly(member: Node) -> int:
+                generation = await ask(member)
+                await log_comes()
+                return generation
+
+            node.rejoining._ask_generation = ask_slowly  # type: ignore[method-assign]
+        else:
+            node.leader.comes = log_comes  # type: ignore[method-assign]
         node.leader.answers = True
-        assert await node.rejoining._look_for_a_leader()
+        assert await node.rejoining._look_for_a_leader() is Leading.PRESENT
+        assert node.heard == [] and node.store.handed.sending == SECRETS[0]
+
+
+async def test_another_key_at_a_members_address_is_not_followed() -> None:
+    """Whoever ever held the secret, or anybody at all, may listen there: the asker cannot check the authority."""
+    node, forger = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED_AGAIN)
+    async with running(node, forger):
+        node.admitted[forger.node_id] = node_of(1, forger.address, key_number=9)
+        await estranged(node, forger)
+        node.leader.answers = True
+        assert await node.rejoining._look_for_a_leader() is Leading.PRESENT
         assert node.heard == []
 
 
-async def test_nobody_is_followed_while_the_log_is_behind_the_leaders_answer() -> None:
-    node, liar = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED_AGAIN)
-    async with running(node, liar):
-        await estranged(node, liar)
+async def test_another_clusters_recovery_is_not_told() -> None:
+    node, one = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
+    async with running(node, one):
+        await estranged(node, one)
+        node.rejoining._cluster_id = ClusterId("ef" * 16)
+        with pytest.raises(Unauthenticated):
+            await node.rejoining._ask_generation(node.admitted[one.node_id])
+
+
+async def test_while_the_log_is_behind_the_leaders_answer_nothing_is_learned_taken_back_or_followed() -> None:
+    node, one = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
+    async with running(node, one):
+        await estranged(node, one)
         node.leader.comes = trio.sleep_forever  # type: ignore[method-assign]
         node.leader.answers = True
-        assert not await node.rejoining._look_for_a_leader()
-        assert node.heard == []
+        await node.rejoining._learn(Removal.CERTAIN, later=False)
+        assert node.told == []
+        await node.removal.learn(Removal.TOLD)
+        assert await node.rejoining._look_for_a_leader() is Leading.BEHIND
+        assert node.told == [Removal.TOLD] and node.heard == []
+
+
+async def test_an_answer_to_another_question_is_none() -> None:
+    node, one = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
+    one.desk._answer = lambda question, secure: Follows(RECOVERED)  # type: ignore[method-assign]
+    async with running(node, one):
+        await estranged(node, one)
+        with pytest.raises(BadMessage, match="another question"):
+            await node.rejoining._ask_secrets(node.admitted[one.node_id])
 
 
 async def test_a_program_that_does_not_know_the_question_is_not_followed() -> None:
@@ -384,7 +506,7 @@ async def test_a_program_that_does_not_know_the_question_is_not_followed() -> No
     async with running(node, older):
         await estranged(node, older)
         node.leader.answers = True
-        assert await node.rejoining._look_for_a_leader()
+        assert await node.rejoining._look_for_a_leader() is Leading.PRESENT
         assert node.heard == []
 
 
