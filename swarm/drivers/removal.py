@@ -7,9 +7,10 @@ What others say stops containers only when those who say so are, without this no
 ones whose logs admit it, and those it is connected to, cannot be one. What the disk remembers is at most `TOLD`: a daemon that
 starts may belong to another recovery generation than the one before it, so it asks again before it stops anything.
 
-Promises: in one life of the daemon what is known never becomes less but by a leader's answer, which no removed node gets
-(`may_be_wrong`, `revoke`); what the log here says is final, and so is what members of a later recovery generation say: the leader
-of an earlier one knows nothing of it, and may be this node itself. A disk that refuses is tried again at the next sign.
+Promises: in one life of the daemon what is known never becomes less but by a leader's answer, which no node gets in the recovery
+that removed it (`may_be_wrong`, `revoke`); what the log here says is final, and so is what members of a later recovery generation
+say: the leader of an earlier one knows nothing of it, and may be this node itself. A disk that refuses is tried again at the next
+sign.
 """
 
 from __future__ import annotations

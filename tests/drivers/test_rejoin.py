@@ -422,10 +422,32 @@ async def test_the_leader_of_a_superseded_recovery_takes_no_removal_back(is_in_r
         assert removed.told == [Removal.TOLD] and removed.heard == [], "followed only with a leader to vouch for its log"
         hears_a_leader(removed)
         if not is_in_reach:
-            one.desk.accept = lambda secure: close_now(secure.stream)  # type: ignore[method-assign]
-            one.port.handle(PROTOCOL_REJOIN, one.desk.accept)
+            one.port.handle(PROTOCOL_REJOIN, lambda secure: close_now(secure.stream))
         await removed.rejoining._look_for_a_leader()
         assert removed.told == [Removal.TOLD] and removed.heard == ([RECOVERED] if is_in_reach else [])
+
+
+async def test_a_leader_that_was_found_superseded_once_takes_nothing_back_when_the_recovered_member_is_gone() -> None:
+    node, one = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
+    async with running(node, one):
+        await estranged(node, one)
+        await node.removal.learn(Removal.TOLD)
+        hears_a_leader(node)
+        assert await node.rejoining._look_for_a_leader() is Leading.SUPERSEDED
+        one.port.handle(PROTOCOL_REJOIN, lambda secure: close_now(secure.stream))
+        assert await node.rejoining._look_for_a_leader() is Leading.PRESENT
+        assert node.told == [Removal.TOLD]
+
+
+async def test_of_two_recoveries_the_later_one_is_followed() -> None:
+    node = Member(4, 0)
+    later = Member(1, 1, retired=(0,), generation=RECOVERED_AGAIN)
+    former = Member(2, 2, retired=(0,), generation=RECOVERED)
+    async with running(node, later, former):
+        await estranged(node, later, former)
+        hears_a_leader(node)
+        assert await node.rejoining._look_for_a_leader() is Leading.SUPERSEDED
+        assert (node.heard, node.store.handed.sending) == ([RECOVERED_AGAIN], SECRETS[1])
 
 
 @pytest.mark.parametrize("while_asked", [True, False])
