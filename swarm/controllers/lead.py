@@ -44,7 +44,8 @@ class LeadConfig:
     contact_s: float = 1.0
     """Ten heartbeats to a voter."""
     lag_entries: int = 64
-    disk_stall_s: float = 1.0
+    disk_stall_s: float = 3.0
+    """As everywhere. An idle disk is asked once a second, so a shorter time takes every idle voter for stalled now and then."""
     retry_s: float = 10.0
     """After a hand-over that did not come about."""
 

@@ -221,6 +221,20 @@ def test_a_witness_leads_on_while_no_full_voter_is_in_contact_caught_up_and_ther
     assert [controller.reconcile(leaving(cluster.view(now), "n3")) for now in (30.0, 33.0, 36.0)] == [None] * 3
 
 
+def test_a_voter_whose_idle_disk_was_asked_a_second_ago_and_more_is_ready_and_one_whose_disk_stalls_is_not() -> None:
+    cluster = labelled("---", voters=3, witnesses="1")
+
+    def aged(now: float, n2: float) -> ClusterView:
+        view, ages = cluster.view(now), {"id-n2": n2, "id-n3": 3.5}
+        followers = {each: dataclasses.replace(view.followers[each], disk_age_s=ages[each]) for each in view.followers}
+        return dataclasses.replace(view, followers=followers)
+
+    controller = LeadController()
+    assert [controller.reconcile(aged(now, age)) for now, age in ((10.0, 0.1), (11.0, 1.1), (13.0, 0.5))][-1] == NodeId("id-n2")
+    stalled = LeadController()
+    assert [stalled.reconcile(aged(now, 3.1)) for now in (10.0, 13.0, 16.0)] == [None] * 3
+
+
 def test_a_full_leader_and_one_among_witnesses_alone_hand_over_to_nobody() -> None:
     assert handed_over(labelled("---", voters=3, witnesses="2"), LeadController(), 10.0, 13.0, 16.0) is None
     assert handed_over(labelled("---", voters=3, witnesses="123"), LeadController(), 10.0, 13.0, 16.0) is None
