@@ -160,6 +160,11 @@ class Replica:
         return self._applier.applied_index
 
     @property
+    def has_caught_up(self) -> bool:
+        """Whether the catalog has had, at some moment of this life of the daemon, all that its leader knew to be committed."""
+        return self.applied_index > 0 and math.isfinite(self._core.freshness.at)
+
+    @property
     def configuration(self) -> Configuration:
         return self._core.configuration
 

@@ -32,6 +32,10 @@ URGENT = "consensus"
 """Kinds that start with this word leave before others."""
 
 
+class _RefusedInWords(Unauthenticated):
+    """The other side answered the hello with a refusal."""
+
+
 class Outgoing:
     """One member's connection as this side dials it. `reason` says why there is none, in words; `hello` is the other side's."""
 
@@ -53,7 +57,7 @@ class Outgoing:
         self.node_id = node_id
         self.address = address
         self.refused = False
-        """Whether the last answer to a hello was a refusal."""
+        """Whether the last attempt ended with a refusal in words; it stands while the next one is made."""
         self.estranged = False
         """Whether something listens there that does not take this node's certificate, or shows one of another authority."""
         self.reason = "not dialed yet"
@@ -133,21 +137,21 @@ class Outgoing:
     async def _attempt(self) -> None:
         """One connection from dial to end. Whatever goes wrong becomes `reason`."""
         try:
-            self.refused = False
             secure = await self._dial()
             try:
                 try:
                     reader = await self._greet(secure)
                 except PeerError as error:  # TLS 1.3: that our certificate is refused shows when we first read
-                    self.estranged = not (self.refused or isinstance(error, OtherGeneration))
+                    self.estranged = not isinstance(error, (_RefusedInWords, OtherGeneration))
                     raise
-                self.estranged = False
+                self.refused = self.estranged = False
                 await self._carry(secure, reader)
             finally:
                 await close_now(secure.stream)
         except PeerError as error:
             self._counters[f"dial_{error.reason}"] += 1
             self.reason = str(error)
+            self.refused = isinstance(error, _RefusedInWords)
 
     async def _dial(self) -> SecureStream:
         try:
@@ -167,15 +171,13 @@ class Outgoing:
             await send_first(secure.stream, self._mine())
             frame = await first_frame(secure.stream, reader)
             if isinstance(frame, Failure):
-                self.refused = True
-                raise Unauthenticated(f"it refuses this node: {error_of(frame)}")
+                raise _RefusedInWords(f"it refuses this node: {error_of(frame)}")
             try:
                 self.theirs = check_hello(frame, self._mine(), secure.node_id)
             except OtherGeneration as error:
                 if error.has_log:
                     self._on_generation(self.node_id, error.generation)
                 raise
-            self.refused = False
             return reader
         raise Unreachable(f"no hello within {self._config.hello_s:g} s: its daemon does not answer")
 

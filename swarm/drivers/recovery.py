@@ -17,7 +17,7 @@ import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -30,6 +30,7 @@ from swarm.model.ids import NodeId
 from swarm.model.node import Node
 from swarm.ports import Peers
 from swarm.wire.codec import decode_untrusted, encode
+from swarm.wire.rejoin import Handed
 
 LOG = logging.getLogger("swarm.recovery")
 CALL = "recovery.look"
@@ -45,8 +46,17 @@ class RecoveryStore(Protocol):
     async def save_begun(self, generation: int) -> None:
         """The next start begins this generation with the log that is here."""
 
-    async def save_followed(self, generation: int, reason: str) -> None:
-        """The next start follows this generation, and sets the log aside because of `reason`."""
+    async def save_followed(self, generation: int, reason: str, handed: Handed | None) -> None:
+        """The next start follows this generation, with those secrets if there are any, and sets the log aside because of
+        `reason`. All of it or nothing."""
+
+
+class _Following(NamedTuple):
+    """Where to go."""
+
+    heard_from: NodeId
+    generation: int
+    handed: Handed | None
 
 
 class Recovery:
@@ -77,7 +87,7 @@ class Recovery:
         self._restart = restart
         self._keep_state = keep_state
         self._is_leaving = is_leaving
-        self._following: tuple[NodeId, int] | None = None
+        self._following: _Following | None = None
         self._is_begun = False
         self._wake = trio.Event()
         self._changing = trio.Lock()
@@ -88,11 +98,13 @@ class Recovery:
 
     # ---- others are somewhere else
 
-    def on_generation(self, node_id: NodeId, generation: int) -> None:
-        """A member follows another generation than this node. Must not wait."""
+    def on_generation(self, node_id: NodeId, generation: int, handed: Handed | None = None) -> None:
+        """A member follows another generation than this node; `handed` are the secrets there, if it said them. Must not wait."""
         if supersedes(generation, self.generation):
-            if self._following is None or supersedes(generation, self._following[1]):
-                self._following = (node_id, generation)
+            known = self._following
+            has_more = known is not None and generation == known.generation and known.handed is None is not handed
+            if known is None or supersedes(generation, known.generation) or has_more:
+                self._following = _Following(node_id, generation, handed)
                 self._wake.set()
         elif not supersedes(self.generation, generation) and self._rivals.get(node_id) != generation:
             self._rivals[node_id] = generation
@@ -118,21 +130,21 @@ class Recovery:
             self._wake = trio.Event()
             if self._following is None:
                 continue
-            node_id, generation = self._following
+            following = self._following
             try:
-                await self._follow(node_id, generation)
+                await self._follow(following)
             except OperatorError as error:
                 self._hindrance = f"{error.message}: {error.cause}".rstrip(": ")
-                LOG.warning("cannot follow %s yet: %s", generation_text(generation), self._hindrance)
+                LOG.warning("cannot follow %s yet: %s", generation_text(following.generation), self._hindrance)
                 await trio.sleep(RETRY_S)
                 self._wake.set()
 
-    async def _follow(self, node_id: NodeId, generation: int) -> None:
-        new, old = generation_text(generation), generation_text(self.generation)
-        reason = f"the cluster was recovered without this node ({new}, heard from {self._name(node_id)}, after {old})"
+    async def _follow(self, to: _Following) -> None:
+        new, old = generation_text(to.generation), generation_text(self.generation)
+        reason = f"the cluster was recovered without this node ({new}, heard from {self._name(to.heard_from)}, after {old})"
         async with self._changing:
             await self._keep_state()
-            await self._store.save_followed(generation, reason)
+            await self._store.save_followed(to.generation, reason, to.handed)
         LOG.warning("%s: this node starts anew as a learner of it; containers run on", reason)
         self._restart()
 

@@ -11,19 +11,21 @@ That is also what it would take to lead it astray through the log.
 A member that is told that it was removed goes by that as `drivers.removal` says; it asks also while it is connected to a majority
 of those it knows, if no leader is heard: they may all have been removed with it. Those who say so may be the ones that are
 behind: after a recovery a member of the earlier generation comes back with a log that has others removed. So the question names
-the asker's generation, a log of one that was superseded has no say, and a node that has a leader listens to nobody else but to
-members of a generation that took the place of that leader's.
+the asker's generation, a log of one that was superseded has no say, and a node that has a leader learns nothing of its removal
+but from those whose generation took the place of that leader's.
 
 It may be the leader that is behind: the old voters come back together, elect one, and cannot hear of the recovery, because the
 secret was rotated after it. So a node that has a leader asks those it has no stream with which recovery they follow. One answer
 of a later one is enough, as in a hello (`drivers.recovery`), and so is one for the secrets that go with it: a leader has answered
 just before, and the log here was read up to that, so whoever it still admits was not removed in this generation, and could
-mislead it in other ways as well. A majority may not exist: a recovery is what a minority does.
+mislead it in other ways as well. A majority may not exist: a recovery is what a minority does. Without a leader to vouch, whoever
+speaks of a later generation may be a removed node: an authority of its own making is all that it needs to be asked.
 
-Promises: a node that leads, has heard a leader in the last `LEADER_SILENT_S` or is answered by one learns nothing of its removal
-from members of its own generation, and never anything from those of an earlier one; no secret changes unless such a majority
-agrees, or a leader of a superseded recovery vouches as above; a round is begun at most once a second, and only while fewer than a
-majority are connected or no leader is heard; while one is heard, the others' recovery is asked for every `GENERATION_EVERY_S`.
+Promises: what one says that the log, read up to a leader's answer, admits no more, that answer takes back; a node that leads, has
+heard a leader in the last `LEADER_SILENT_S` or is answered by one learns nothing of its removal from members of that leader's
+generation, and never anything from those of an earlier one; no secret changes unless a majority agrees; a round is begun at most
+once a second, and only while fewer than a majority are connected or no leader is heard; while one is heard, the others' recovery
+is asked for every `GENERATION_EVERY_S`, and before others' word of a removal is taken back.
 """
 
 from __future__ import annotations
@@ -40,7 +42,6 @@ import trio
 from swarm.drivers.boot import receive_body, send_body
 from swarm.drivers.keys import KeyStore
 from swarm.drivers.link import close_now
-from swarm.drivers.outgoing import GenerationWatcher
 from swarm.drivers.rejoin_desk import ANSWER_S
 from swarm.drivers.removal import OwnRemoval, removal_said
 from swarm.drivers.streams import Streams
@@ -48,7 +49,6 @@ from swarm.errors import BadMessage, OperatorError, PeerError, Unauthenticated, 
 from swarm.model.generation import supersedes
 from swarm.model.ids import ClusterId, NodeId
 from swarm.model.node import Node
-from swarm.model.removal import Removal
 from swarm.ports import PROTOCOL_REJOIN, Dialer
 from swarm.wire import codec
 from swarm.wire.boot import Refused
@@ -97,13 +97,26 @@ class SaidRemovedLater(SaidRemoved):
     reason = "said_removed_later"
 
 
-_REFUSALS: dict[str, type[PeerError]] = {REMOVED: SaidRemoved, REMOVED_LATER: SaidRemovedLater, UNKNOWN: Unauthenticated}
+class SaidUnknown(Unauthenticated):
+    """A member's log does not admit this node, and may only be behind. No state changed."""
+
+    reason = "said_unknown"
+
+
+_REFUSALS: dict[str, type[PeerError]] = {REMOVED: SaidRemoved, REMOVED_LATER: SaidRemovedLater, UNKNOWN: SaidUnknown}
 
 
 class Replacing(Protocol):
     """What is done with the answer of a majority."""
 
     def __call__(self, handed: Handed) -> Awaitable[None]: ...
+
+
+class Following(Protocol):
+    """What is told of a member that follows another recovery than this node, with the secrets there if it handed them over. Must
+    not wait."""
+
+    def __call__(self, node_id: NodeId, generation: int, handed: Handed | None = None) -> None: ...
 
 
 class Leader(Protocol):
@@ -131,9 +144,9 @@ class Rejoining:
         *,
         leader: Leader,
         removal: OwnRemoval,
-        on_generation: GenerationWatcher,
+        on_generation: Following,
     ) -> None:
-        """`on_generation` is told of a member that follows another recovery than this node; it may not wait."""
+        """`removal` is this node's own; `replace` is given what a majority hands over."""
         self._leader = leader
         self._removal = removal
         self.refused = ""
@@ -147,6 +160,8 @@ class Rejoining:
         self._replace = replace
         self._on_generation = on_generation
         self._said_at = self._looked_at = -math.inf
+        self._later: set[NodeId] = set()
+        """Who said in this life of the daemon that a later recovery took the place of this node's."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -156,6 +171,8 @@ class Rejoining:
                 await self._look_for_a_leader()
             if self._left_behind():
                 await self._round()
+            else:
+                self.refused = ""
 
     def _leader_is_due(self) -> bool:
         """Whether to ask again if the leader that is heard is one of the present."""
@@ -174,47 +191,53 @@ class Rejoining:
         if bound.cancelled_caught:
             return Leading.BEHIND
         if await self._is_superseded():
-            self._removal.ignore_leaders()
             return Leading.SUPERSEDED
         await self._removal.revoke()
         return Leading.PRESENT
 
     async def _is_superseded(self) -> bool:
-        """Whether a member says that the cluster was recovered without this node and its leader; then this node goes over."""
+        """Whether a member says, or has said, that the cluster was recovered without this node and its leader, who has just
+        answered. Whoever says so now is followed."""
         said = await self._ask_all(self._apart(), self._ask_generation)
         admitted = self._members()
         others = {node_id: each for node_id, each in said.items() if isinstance(each, int) and node_id in admitted}
         later = {node_id: each for node_id, each in others.items() if supersedes(each, self._generation)}
+        self._later = {node_id for node_id in (*self._later, *later) if node_id in admitted}
         for node_id in sorted(others.keys() - later):
             if others[node_id] not in (GENERATION_UNSAID, self._generation):
                 self._on_generation(node_id, others[node_id])
         if later:
             to = max(sorted(later), key=later.__getitem__)
             await self._go_over(admitted[to], later[to])
-        return bool(later)
+        return bool(self._later)
 
     async def _go_over(self, to: Node, generation: int) -> None:
         """With its secrets, if this node is a member there: they may be fewer than would be believed later. One that cannot hand
         them over yet is asked again."""
         try:
-            await self._replace(await self._ask_secrets(to))
-        except (SaidRemoved, Unauthenticated):
-            LOG.info("%s knows this node as no member of the recovered cluster", to.name)
-        except (OperatorError, PeerError) as error:
+            handed: Handed | None = await self._ask_secrets(to)
+        except (SaidRemoved, SaidUnknown) as error:
+            handed = None
+            LOG.info("the recovered cluster knows this node no more (%s): %s", to.name, error)
+        except PeerError as error:
             self._say(f"the cluster was recovered without this node, and {to.name} hands over no secret yet: {error}")
             return
-        self._on_generation(to.id, generation)
+        self._on_generation(to.id, generation, handed)
 
-    async def _learn(self, said: Removal, *, later: bool) -> None:
-        """Others say so: a leader, looked for after they spoke, knows better, unless they are of a later generation than it."""
-        if later:
-            self._removal.ignore_leaders()
-        elif self._hears_a_leader() or await self._look_for_a_leader() in (Leading.PRESENT, Leading.BEHIND):
+    async def _learn(self, sayers: set[NodeId], later: set[NodeId]) -> None:
+        """Those say that this node was removed, some of them that their recovery took the place of its own. A leader, looked for
+        after they spoke, knows better than those of its own generation, and who is no member any more."""
+        self._later |= later
+        leading = await self._look_for_a_leader()
+        if leading in (Leading.PRESENT, Leading.BEHIND) or (leading is Leading.NOBODY and self._hears_a_leader()):
             return
-        await self._removal.learn(said)
+        members, counted = self._members(), later if leading is Leading.SUPERSEDED else later or sayers
+        saying_so = sum(node_id in members for node_id in counted)
+        if saying_so:
+            await self._removal.learn(removal_said(len(members), saying_so))
 
     def _apart(self) -> list[Node]:
-        """Members that answer, and that no stream comes about with: they or this node know nothing of a certificate or a key."""
+        """Members that answer, and that no stream comes about with."""
         members = self._members()
         found = {node_id for node_id, _ in (*self._streams.estranged(), *self._streams.refusals())}
         return [members[node_id] for node_id in sorted(found) if node_id in members]
@@ -247,16 +270,16 @@ class Rejoining:
 
     async def _round(self) -> None:
         """Ask everybody who is estranged for the present secrets, and go by the answers."""
-        members = self._members()
+        members = dict(self._members())
         estranged = [members[node_id] for node_id, _ in self._streams.estranged() if node_id in members]
         answers = await self._ask_all(estranged, self._ask_secrets)
         handed = [answer for answer in answers.values() if isinstance(answer, Handed)]
+        sayers = {node_id for node_id, answer in answers.items() if isinstance(answer, SaidRemoved)}
+        later = {node_id for node_id in sayers if isinstance(answers[node_id], SaidRemovedLater)}
+        if len(later or sayers) > len(handed):
+            await self._learn(sayers, later)
         refusals = [str(answer) for answer in answers.values() if isinstance(answer, (SaidRemoved, Unauthenticated))]
-        later = sum(isinstance(answer, SaidRemovedLater) for answer in answers.values())
-        self.refused = refusals[0] if refusals and not handed and (later or not self._hears_a_leader()) else ""
-        saying_so = later or sum(isinstance(answer, SaidRemoved) for answer in answers.values())
-        if saying_so > len(handed):
-            await self._learn(removal_said(len(members), saying_so), later=later > 0)
+        self.refused = refusals[0] if refusals and not handed and not self._hears_a_leader() else ""
         chosen = believed(handed, known=len(members))
         if self.refused:
             self._say(self.refused)

@@ -58,11 +58,12 @@ class RejoinDesk:
         admitted: Callable[[NodeId], Node | None],
         secrets: Callable[[], Secrets],
         removed: Callable[[], Container[NodeId]],
-        has_log: Callable[[], bool] = lambda: True,
+        has_read: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`removed` are the ids that the log here has removed; `has_log`: whether there is any."""
+        """`removed` are the ids that the log here has removed; `has_read`: whether the log here was applied up to a leader's word
+        in this life of the daemon."""
         self._removed = removed
-        self._has_log = has_log
+        self._has_read = has_read
         self.counters: Counter[str] = Counter()
         self._cluster_id = cluster_id
         self._generation = recovery_generation
@@ -106,7 +107,7 @@ class RejoinDesk:
             raise Unauthenticated("a question in another node's name, or of another version")
         if question.generation_only and question.cluster_id == self._cluster_id:
             self.counters["rejoin_generation_asked"] += 1
-            return Follows(self._generation if self._has_log() else GENERATION_UNSAID)
+            return Follows(self._generation if self._has_read() else GENERATION_UNSAID)
         node = self._admitted(secure.node_id)
         if question.cluster_id != self._cluster_id or node is None or node.fingerprint != secure.fingerprint:
             self.counters["rejoin_refused"] += 1
@@ -119,5 +120,5 @@ class RejoinDesk:
             self.counters["rejoin_not_yet"] += 1
             return Refused("unavailable", "this member has not read the log far enough to hand over a secret")
         self.counters["rejoin_handed"] += 1
-        LOG.info("%s was away while the secret was rotated, and is handed the present one", node.name)
+        LOG.info("%s has not the present secret, and is handed it", node.name)
         return Recalled(self._store.hand_to(node))

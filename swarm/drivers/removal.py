@@ -8,9 +8,8 @@ ones whose logs admit it, and those it is connected to, cannot be one. What the 
 starts may belong to another recovery generation than the one before it, so it asks again before it stops anything.
 
 Promises: in one life of the daemon what is known never becomes less but by a leader's answer, which no node gets in the recovery
-that removed it (`may_be_wrong`, `revoke`); what the log here says is final, and so is what members of a later recovery generation
-say: the leader of an earlier one knows nothing of it, and may be this node itself. A disk that refuses is tried again at the next
-sign.
+that removed it (`may_be_wrong`, `revoke`; `drivers.rejoin` says which leader counts); what the log here says is final. A disk
+that refuses is tried again at the next sign.
 """
 
 from __future__ import annotations
@@ -42,12 +41,11 @@ class OwnRemoval:
         self._save = save
         self._tell = tell
         self._in_log = False
-        self._leaders_count = True
 
     @property
     def may_be_wrong(self) -> bool:
         """Only others have said so: a leader's answer would show that they are mistaken, or that a recovery undid it."""
-        return self.known is not Removal.NONE and not self._in_log and self._leaders_count
+        return self.known is not Removal.NONE and not self._in_log
 
     @property
     def is_unsaved(self) -> bool:
@@ -75,10 +73,6 @@ class OwnRemoval:
         if said is Removal.CERTAIN or self.known is Removal.NONE:
             self._set(said)
         await self._keep()
-
-    def ignore_leaders(self) -> None:
-        """A later recovery took the place of theirs: none of them takes anything back in this life of the daemon."""
-        self._leaders_count = False
 
     async def revoke(self) -> None:
         """A leader answered this node, so it is a member."""

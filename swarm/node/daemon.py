@@ -129,7 +129,7 @@ class Daemon:
         )
         self.rejoin_desk = RejoinDesk(
             cluster.cluster_id, cluster.recovery_generation, self.keys, self.admitted.find,
-            lambda: self.catalog.secrets, lambda: self.catalog.removed_nodes, lambda: self.replica.last_index > 0)  # fmt: skip
+            lambda: self.catalog.secrets, lambda: self.catalog.removed_nodes, lambda: self.replica.has_caught_up)  # fmt: skip
         self.removal = OwnRemoval(folder.removal, self.keys.save_removal, lambda known: self.runner.tell_removal(known))
         self.rejoining = self.make_rejoining()
         self.gossip = self.make_gossip()

@@ -120,6 +120,8 @@ class Keys:
     ) -> None:
         async with self._changing:
             held = self._secrets | {self.fingerprint_of(secret): secret for secret in add}
+            if send and send not in held:
+                raise Unavailable("cannot send with a secret that is not held", cause="it was replaced meanwhile")
             sending = held[send or self.sends]
             kept = [secret for name, secret in held.items() if name not in forget or secret == sending]
             await self._adopt(sending, kept, members if add else tuple(sorted(self.pinned)))
@@ -155,24 +157,31 @@ class Keys:
         former, store_generation = self._folder.cluster.recovery_generation, GenerationFile(self._folder.path).read()
         await self._save(recovery_generation=generation, recovering=store_generation, recovering_from=former)
 
-    async def save_followed(self, generation: int, reason: str) -> None:
+    async def save_followed(self, generation: int, reason: str, handed: Handed | None) -> None:
         """The same store: the next start follows this generation, without the log that is here. The mark first: a log of an
-        earlier generation must never be read in a later one."""
+        earlier generation must never be read in a later one. The secrets in the same write: with those of one side and the
+        generation of the other a node could speak with neither."""
         if not await trio.to_thread.run_sync(self._folder.mark_displaced, reason):
             raise Unavailable(f"cannot write {self._folder.path / DISPLACED}", cause="the disk refuses")
-        await self._save(recovery_generation=generation, recovering=0, recovering_from=0)
+        async with self._changing:
+            secrets = {} if handed is None else self._holding(handed.sending, handed.accepted, ())
+            self._read(await self._save(recovery_generation=generation, recovering=0, recovering_from=0, **secrets))
 
     async def save_removal(self, removal: Removal) -> None:
         """What this node knows of its own removal. Raises `Unavailable` when the disk refuses."""
         await self._write(REMOVED, lambda: self._folder.mark_removal(removal))
 
     async def _adopt(self, sending: bytes, accepted: Iterable[bytes], pinned: tuple[NodeId, ...]) -> None:
+        self._read(await self._save(**self._holding(sending, accepted, pinned)))
+        await self._install()
+
+    def _holding(self, sending: bytes, accepted: Iterable[bytes], pinned: tuple[NodeId, ...]) -> dict[str, object]:
+        """What of `cluster.json` says that these are the secrets."""
         others = tuple(dict.fromkeys(secret for secret in accepted if secret != sending))
         gone = [secret for secret in self._secrets.values() if secret not in (sending, *others)]
         former = self._folder.cluster.former if self._folder.cluster is not None else ()
         former = (*former, *(hashlib.sha256(secret).digest() for secret in gone))[-FORMER_MAX:]
-        self._read(await self._save(secret=sending, accepted=others, former=former, pinned=pinned))
-        await self._install()
+        return {"secret": sending, "accepted": others, "former": former, "pinned": pinned}
 
     async def _save(self, **changes: object) -> ClusterFile:
         async with self._saving:

@@ -53,7 +53,7 @@ class Recalled(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Follows(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """`GENERATION_UNSAID` comes from a node that has none of its generation's log: nobody follows it there."""
+    """`GENERATION_UNSAID` comes from a node that has not read its generation's log yet: nobody follows it there."""
 
     recovery_generation: int
 

@@ -284,6 +284,32 @@ async def test_whoever_was_a_member_when_a_secret_was_taken_is_handed_it_before_
         await one.follower._on_hand(three.folder.node_id, b"")
 
 
+async def test_a_recovery_that_is_followed_with_its_secret_is_on_disk_in_one_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the secret of one side and the generation of the other a node could speak with neither."""
+    daemon = Cluster(tmp_path, 1).daemons[0]
+    written: list[ClusterFile] = []
+    save = DataFolder.save_cluster
+
+    def record(folder: DataFolder, file: ClusterFile) -> None:
+        written.append(file)
+        save(folder, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DataFolder, "save_cluster", record)
+        await daemon.keys.save_followed(1 << 40, "it was recovered", Handed(CLUSTER, b"s" * 32, (b"a" * 32,)))
+    (file,) = written
+    assert (file.recovery_generation, file.secret, file.accepted, file.pinned) == (1 << 40, b"s" * 32, (b"a" * 32,), ())
+    with pytest.raises(Unavailable, match="not held"):  # a step of the other side's rotation, which was on its way
+        await daemon.keys.change(send=authority_of(FIRST, SALT).fingerprint)
+    daemon.restart()
+    assert daemon.keys.sends == authority_of(b"s" * 32, SALT).fingerprint
+    await daemon.keys.save_followed(2 << 40, "it was recovered again", None)
+    again = daemon.folder.cluster
+    assert again is not None and (again.recovery_generation, again.secret) == (2 << 40, b"s" * 32)
+
+
 async def test_a_folder_that_cannot_be_written_ends_nothing_and_nothing_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

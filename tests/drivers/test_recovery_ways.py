@@ -18,6 +18,7 @@ from swarm.errors import Conflict, Unavailable, UsageError
 from swarm.model.entry import Voter
 from swarm.model.generation import next_generation, number_of
 from swarm.model.ids import ClusterId, NodeId
+from swarm.wire.rejoin import Handed
 from tests.catalog_kit import make_node
 from tests.drivers.test_replica import NAMES, World, command, settle, three_nodes
 
@@ -32,13 +33,14 @@ class Held:
         self.story = story
         self.full = False
         self.reason = ""
+        self.handed: Handed | None = None
 
     async def save_begun(self, generation: int) -> None:
         self.write(f"begun {number_of(generation)}")
 
-    async def save_followed(self, generation: int, reason: str) -> None:
+    async def save_followed(self, generation: int, reason: str, handed: Handed | None) -> None:
         self.write(f"followed {generation}")
-        self.reason = reason
+        self.reason, self.handed = reason, handed
 
     def write(self, what: str) -> None:
         if self.full:
@@ -142,6 +144,26 @@ async def test_a_later_generation_is_followed_once_the_state_is_kept_and_the_mar
         assert "recovered without this node" in survivor.store.reason and "nb" in survivor.store.reason
         with pytest.raises(Conflict):
             await survivor.recovery.begin(confirm="na", even_behind=True)
+
+
+async def test_secrets_that_were_handed_over_are_written_with_the_generation_whoever_speaks_first(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    handed, other = (Handed(ClusterId("ab" * 16), bytes([number]) * 32) for number in (1, 2))
+    async with survivors() as (_, made):
+        survivor = made[NAMES[0]]
+        survivor.store.full = True
+        survivor.recovery.on_generation(NAMES[1], LATER[0])
+        survivor.recovery.on_generation(NAMES[2], LATER[0], handed)
+        survivor.recovery.on_generation(NAMES[1], LATER[0], other)
+        survivor.recovery.on_generation(NAMES[1], LATER[1], other)  # a rival of it
+        survivor.recovery.on_generation(NAMES[1], LATER[0])
+        await trio.sleep(RETRY_S / 2)
+        survivor.store.full = False
+        with trio.fail_after(60):
+            while "restart" not in survivor.story:
+                await trio.sleep(0.1)
+        assert survivor.story[-2:] == [f"followed {LATER[0]}", "restart"] and survivor.store.handed == handed
 
 
 async def test_following_is_tried_again_when_the_disk_takes_it(autojump_clock: trio.testing.MockClock) -> None:

@@ -120,23 +120,28 @@ class Member:
         store: KeyStore = self.store
         self.secrets = Secrets(tuple(SecretRecord(each, AUTHORITIES[each]) for each in sorted({sending, *accepted})), sending)
         self.removed: set[NodeId] = set()
-        self.has_log = True
+        self.has_read = True
         self.desk = RejoinDesk(
-            CLUSTER, generation, store, self.admitted.get, lambda: self.secrets, lambda: self.removed, lambda: self.has_log
+            CLUSTER, generation, store, self.admitted.get, lambda: self.secrets, lambda: self.removed, lambda: self.has_read
         )  # fmt: skip
         self.leader = NoLeader()
         self.marks: list[Removal] = []
         self.told: list[Removal] = []
         self.removal = OwnRemoval(Removal.NONE, self.mark, self.told.append)
         self.heard: list[int] = []
+        self.handed: list[Handed | None] = []
         self.rejoining = Rejoining(
             self.node_id, CLUSTER, generation, store, self.streams, self.port, lambda: self.admitted, self.replace,
-            leader=self.leader, removal=self.removal, on_generation=lambda node_id, generation: self.heard.append(generation),
+            leader=self.leader, removal=self.removal, on_generation=self.on_generation,
         )  # fmt: skip
         self.port.handle(PROTOCOL_PEER, self.streams.accept)
         self.port.handle(PROTOCOL_REJOIN, self.desk.accept)
         self.connected = trio.Event()
         self.address = ""
+
+    def on_generation(self, node_id: NodeId, generation: int, handed: Handed | None = None) -> None:
+        self.heard.append(generation)
+        self.handed.append(handed)
 
     async def mark(self, known: Removal) -> None:
         await trio.lowlevel.checkpoint()
@@ -301,7 +306,7 @@ async def test_old_voters_that_came_back_together_and_have_a_leader_follow_a_rec
         await estranged(first, recovered)
         nursery.start_soon(first.rejoining.run)
         await wait_for(lambda: first.heard)
-        assert first.heard == [RECOVERED] and first.store.handed.sending == SECRETS[0]
+        assert (first.heard, first.handed) == ([RECOVERED], [None]) and first.store.handed.sending == SECRETS[0]
         assert recovered.desk.counters == {"rejoin_generation_asked": 1, "rejoin_refused": 1}
 
 
@@ -314,7 +319,8 @@ async def test_those_that_follow_a_recovery_have_its_secret_however_few_can_hand
         hears_a_leader(*olds)
         for member in olds:
             assert await member.rejoining._look_for_a_leader() is Leading.SUPERSEDED
-            assert (member.heard, member.store.handed.sending) == ([RECOVERED], SECRETS[1])
+            assert (member.heard, member.handed) == ([RECOVERED], [Handed(CLUSTER, SECRETS[1])])
+            assert member.store.handed.sending == SECRETS[0], "it goes with the generation, in one write"
 
 
 async def test_a_recovered_member_that_can_hand_over_no_secret_yet_is_followed_when_it_can() -> None:
@@ -327,7 +333,22 @@ async def test_a_recovered_member_that_can_hand_over_no_secret_yet_is_followed_w
         assert old.heard == [] and recovered.desk.counters["rejoin_not_yet"] == 1
         recovered.secrets = present
         assert await old.rejoining._look_for_a_leader() is Leading.SUPERSEDED
-        assert (old.heard, old.store.handed.sending) == ([RECOVERED], SECRETS[1])
+        assert (old.heard, old.handed) == ([RECOVERED], [Handed(CLUSTER, SECRETS[1])])
+
+
+async def test_who_is_unknown_to_the_recovered_cluster_follows_it_without_its_secret() -> None:
+    """It was admitted by the others after the recovery, say; an answer from a log that was not read yet is none."""
+    old, recovered = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
+    async with running(old, recovered):
+        del recovered.admitted[old.node_id]
+        recovered.streams.recheck()
+        await estranged(old, recovered)
+        hears_a_leader(old)
+        recovered.has_read = False
+        assert await old.rejoining._look_for_a_leader() is Leading.PRESENT
+        recovered.has_read = True
+        assert await old.rejoining._look_for_a_leader() is Leading.SUPERSEDED
+        assert (old.heard, old.handed) == ([RECOVERED], [None])
 
 
 async def test_one_that_was_removed_while_the_secret_is_still_the_old_one_hears_of_the_recovery_too() -> None:
@@ -349,11 +370,10 @@ async def test_the_only_voter_of_an_earlier_generation_learns_that_it_was_remove
         await estranged(removed, one)
         hears_a_leader(removed)
         await removed.rejoining._round()
-        assert removed.told == removed.marks == [Removal.TOLD] and "was removed" in removed.rejoining.refused
-        assert not removed.removal.may_be_wrong, "its own answer takes nothing back"
+        assert removed.told == removed.marks == [Removal.TOLD] and removed.heard == [RECOVERED]
         nursery.start_soon(removed.rejoining.run)
-        await wait_for(lambda: removed.heard)
-        assert removed.heard == [RECOVERED]
+        await wait_for(lambda: len(removed.heard) > 1)
+        assert removed.told == [Removal.TOLD], "its own answer takes nothing back"
 
 
 async def test_who_else_is_asked_only_while_a_leader_is_heard_and_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +406,7 @@ async def test_who_else_is_asked_only_while_a_leader_is_heard_and_now_and_then(m
 
 
 @pytest.mark.parametrize(
-    ("asker", "other", "has_log", "heard"),
+    ("asker", "other", "has_read", "heard"),
     [
         (0, 0, True, []),
         (RECOVERED, RECOVERED, True, []),
@@ -397,10 +417,10 @@ async def test_who_else_is_asked_only_while_a_leader_is_heard_and_now_and_then(m
     ],
 )
 async def test_a_leaders_answer_stands_when_nobody_of_a_later_recovery_with_a_log_is_met(
-    asker: int, other: int, has_log: bool, heard: list[int]
+    asker: int, other: int, has_read: bool, heard: list[int]
 ) -> None:
     node, one = Member(3, 0, generation=asker), Member(1, 1, retired=(0,), generation=other)
-    one.has_log = has_log
+    one.has_read = has_read
     async with running(node, one):
         one.forget(node)
         await estranged(node, one)
@@ -435,19 +455,71 @@ async def test_a_leader_that_was_found_superseded_once_takes_nothing_back_when_t
         hears_a_leader(node)
         assert await node.rejoining._look_for_a_leader() is Leading.SUPERSEDED
         one.port.handle(PROTOCOL_REJOIN, lambda secure: close_now(secure.stream))
-        assert await node.rejoining._look_for_a_leader() is Leading.PRESENT
+        assert await node.rejoining._look_for_a_leader() is Leading.SUPERSEDED
         assert node.told == [Removal.TOLD]
 
 
 async def test_of_two_recoveries_the_later_one_is_followed() -> None:
     node = Member(4, 0)
-    later = Member(1, 1, retired=(0,), generation=RECOVERED_AGAIN)
-    former = Member(2, 2, retired=(0,), generation=RECOVERED)
+    former = Member(1, 2, retired=(0,), generation=RECOVERED)
+    later = Member(2, 1, retired=(0,), generation=RECOVERED_AGAIN)
     async with running(node, later, former):
         await estranged(node, later, former)
         hears_a_leader(node)
         assert await node.rejoining._look_for_a_leader() is Leading.SUPERSEDED
-        assert (node.heard, node.store.handed.sending) == ([RECOVERED_AGAIN], SECRETS[1])
+        assert (node.heard, node.handed) == ([RECOVERED_AGAIN], [Handed(CLUSTER, SECRETS[1])])
+
+
+@pytest.mark.parametrize("hears", [True, False])
+@pytest.mark.parametrize("liars", [1, 2])
+async def test_the_lie_of_removed_nodes_ends_when_a_leader_answers_and_the_log_is_read(liars: int, hears: bool) -> None:
+    """They make authorities of their own and a recovery that never was; this node was away while they were removed."""
+    node, others = Member(3, 0), [Member(each, 1, retired=(0,), generation=RECOVERED) for each in range(4, 4 + liars)]
+    async with running(node, *others):
+        for liar in others:
+            liar.forget(node)
+        await estranged(node, *others)
+
+        async def log_comes() -> None:
+            await trio.lowlevel.checkpoint()
+            for liar in others:
+                node.admitted.pop(liar.node_id, None)
+
+        if hears:
+            hears_a_leader(node)
+            node.leader.comes = log_comes  # type: ignore[method-assign]
+            await node.rejoining._round()
+            assert node.told == node.heard == [] and not node.rejoining.refused, "nothing while a leader is heard"
+            return
+        await node.rejoining._round()
+        assert node.told == [Removal.CERTAIN if liars == 2 else Removal.TOLD]
+        node.leader.comes = log_comes  # type: ignore[method-assign]
+        hears_a_leader(node)
+        assert await node.rejoining._look_for_a_leader() is Leading.PRESENT
+        assert node.told[-1] is Removal.NONE and node.heard == []
+
+
+async def test_removed_by_its_own_and_by_a_later_generation_a_node_counts_the_later_one_alone() -> None:
+    """Two of three of its own generation would make it certain."""
+    node = Member(3, 0)
+    own = [Member(each, 1, retired=(0,)) for each in (4, 5)]
+    later = Member(1, 2, retired=(0,), generation=RECOVERED)
+    async with running(node, *own, later):
+        for member in (*own, later):
+            member.forget(node)
+        await estranged(node, *own, later)
+        await node.rejoining._round()
+        assert node.told == [Removal.TOLD]
+
+
+async def test_what_members_of_a_superseded_leaders_generation_say_of_a_removal_is_not_learned() -> None:
+    node, own, later = Member(3, 0), Member(4, 1, retired=(0,)), Member(1, 2, retired=(0,), generation=RECOVERED)
+    async with running(node, own, later):
+        own.forget(node)
+        await estranged(node, own, later)
+        node.leader.answers = True
+        await node.rejoining._learn({own.node_id}, set())
+        assert node.heard == [RECOVERED] and node.told == []
 
 
 @pytest.mark.parametrize("while_asked", [True, False])
@@ -503,7 +575,7 @@ async def test_while_the_log_is_behind_the_leaders_answer_nothing_is_learned_tak
         await estranged(node, one)
         node.leader.comes = trio.sleep_forever  # type: ignore[method-assign]
         node.leader.answers = True
-        await node.rejoining._learn(Removal.CERTAIN, later=False)
+        await node.rejoining._learn({one.node_id}, {one.node_id})
         assert node.told == []
         await node.removal.learn(Removal.TOLD)
         assert await node.rejoining._look_for_a_leader() is Leading.BEHIND

@@ -7,6 +7,8 @@ import os
 import re
 import ssl
 import weakref
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import trio
@@ -17,7 +19,7 @@ from swarm.adapters.certificates import contexts, issue
 from swarm.drivers.link import StreamsConfig, close_now
 from swarm.errors import Bug, Conflict, Overloaded, PeerError, Unauthenticated, Unreachable, UsageError
 from swarm.model.ids import ClusterId, NodeId
-from swarm.ports import PROTOCOL_BOOT, PROTOCOL_PEER, SecureStream
+from swarm.ports import PROTOCOL_BOOT, PROTOCOL_PEER, Dialer, SecureStream
 from swarm.wire.frame import Call, Hello, Message, encode_frame
 from swarm.wire.keys import FOUND_SALT, cluster_salt
 from tests.fakes.loopback_members import CLUSTER, SECRET, LoopbackMember, connect, introduce, key_of, node_of, pair
@@ -266,6 +268,26 @@ async def test_a_node_that_the_log_does_not_name_is_refused_in_words() -> None:
         await until_counted(one.streams.counters, "dial_unauthenticated")
         assert "admits no node of this id with this key" in one.streams.why_not(two.node_id)
         assert not one.events
+
+
+async def test_a_refusal_stands_while_the_next_attempt_is_made() -> None:
+    """`swarm status` shows it, and who is asked about a recovery: neither should blink."""
+    one, two = LoopbackMember(1), LoopbackMember(2)
+    one.admitted[two.node_id] = node_of(2)
+    async with one.running(), two.running():
+        connect(one, two)
+        await until_counted(one.streams.counters, "dial_unauthenticated")
+        outgoing, dialing = one.streams._outgoing[two.node_id], trio.Event()
+
+        async def dial(address: str, protocol: str) -> SecureStream:
+            dialing.set()
+            await trio.sleep_forever()
+            raise AssertionError
+
+        outgoing._dialer = cast(Dialer, SimpleNamespace(dial=dial))
+        outgoing.wake()
+        await dialing.wait()
+        assert [node_id for node_id, _ in one.streams.refusals()] == [two.node_id]
 
 
 async def test_a_key_that_is_not_the_pinned_one_is_refused_on_both_ends() -> None:
