@@ -156,7 +156,7 @@ async def test_secrets_that_were_handed_over_are_written_with_the_generation_who
         survivor.recovery.on_generation(NAMES[1], LATER[0])
         survivor.recovery.on_generation(NAMES[2], LATER[0], handed)
         survivor.recovery.on_generation(NAMES[1], LATER[0], other)
-        survivor.recovery.on_generation(NAMES[1], LATER[1], other)  # a rival of it
+        survivor.recovery.on_generation(NAMES[1], LATER[1], other)
         survivor.recovery.on_generation(NAMES[1], LATER[0])
         await trio.sleep(RETRY_S / 2)
         survivor.store.full = False
@@ -164,6 +164,22 @@ async def test_secrets_that_were_handed_over_are_written_with_the_generation_who
             while "restart" not in survivor.story:
                 await trio.sleep(0.1)
         assert survivor.story[-2:] == [f"followed {LATER[0]}", "restart"] and survivor.store.handed == handed
+
+
+async def test_the_secret_of_a_rival_does_not_go_with_the_generation_that_is_followed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with survivors() as (_, made):
+        survivor = made[NAMES[0]]
+        survivor.store.full = True
+        survivor.recovery.on_generation(NAMES[1], LATER[0])
+        survivor.recovery.on_generation(NAMES[2], LATER[1], Handed(ClusterId("ab" * 16), b"r" * 32))
+        await trio.sleep(RETRY_S / 2)
+        survivor.store.full = False
+        with trio.fail_after(60):
+            while "restart" not in survivor.story:
+                await trio.sleep(0.1)
+        assert survivor.story[-2:] == [f"followed {LATER[0]}", "restart"] and survivor.store.handed is None
 
 
 async def test_following_is_tried_again_when_the_disk_takes_it(autojump_clock: trio.testing.MockClock) -> None:

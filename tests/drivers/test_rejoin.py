@@ -512,6 +512,33 @@ async def test_removed_by_its_own_and_by_a_later_generation_a_node_counts_the_la
         assert node.told == [Removal.TOLD]
 
 
+async def test_who_is_no_member_by_the_leaders_answer_is_not_counted_with_those_of_a_later_recovery() -> None:
+    node, liar, later = Member(3, 0), Member(4, 1, retired=(0,)), Member(1, 2, retired=(0,), generation=RECOVERED)
+    async with running(node, liar, later):
+        later.forget(node)
+        await estranged(node, liar, later)
+
+        async def log_comes() -> None:
+            await trio.lowlevel.checkpoint()
+            node.admitted.pop(liar.node_id, None)
+
+        node.admitted[node_id_of(5)] = node_of(5)  # three members are left, and two that say so would be a majority of them
+        node.leader.comes, node.leader.answers = log_comes, True  # type: ignore[method-assign]
+        await node.rejoining._learn({liar.node_id, later.node_id}, {liar.node_id, later.node_id})
+        assert node.told == [Removal.TOLD]
+
+
+async def test_one_that_says_so_is_outweighed_by_those_that_hand_over_a_secret() -> None:
+    """It may have missed that a recovery took the removal back, or lie."""
+    node, says_so = Member(3, 0), Member(4, 2, retired=(0,))
+    others = [Member(each, 1, retired=(0,)) for each in (1, 2)]
+    async with running(node, says_so, *others):
+        says_so.forget(node)
+        await estranged(node, says_so, *others)
+        await node.rejoining._round()
+        assert node.told == [] and node.store.handed.sending == SECRETS[1]
+
+
 async def test_what_members_of_a_superseded_leaders_generation_say_of_a_removal_is_not_learned() -> None:
     node, own, later = Member(3, 0), Member(4, 1, retired=(0,)), Member(1, 2, retired=(0,), generation=RECOVERED)
     async with running(node, own, later):
@@ -619,6 +646,19 @@ async def test_a_removal_taken_back_while_the_disk_was_full_is_written_when_ther
     is_full = False
     await removal.revoke()
     assert not removal.is_unsaved and marks == [Removal.TOLD, Removal.NONE]
+
+
+async def test_what_status_says_of_a_refusal_ends_when_the_node_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejoin, "LOOK_S", 0.01)
+    node, one = Member(3, 0), Member(1, 1, retired=(0,))
+    async with running(node, one) as nursery:
+        one.forget(node)
+        await estranged(node, one)
+        nursery.start_soon(node.rejoining.run)
+        await wait_for(lambda: node.rejoining.refused)
+        node.admitted.pop(one.node_id)
+        node.streams.set_members({})
+        await wait_for(lambda: not node.rejoining.refused)
 
 
 async def test_the_word_of_others_is_revoked_by_a_leader_also_while_most_members_are_out_of_reach() -> None:
