@@ -48,7 +48,7 @@ class RecoveryStore(Protocol):
 
     async def save_followed(self, generation: int, reason: str, handed: Handed | None) -> None:
         """The next start follows this generation, with those secrets if there are any, and sets the log aside because of
-        `reason`. All of it or nothing."""
+        `reason`. Generation and secrets together or not at all; the log may have been set aside when this raises."""
 
 
 class _Following(NamedTuple):
@@ -102,13 +102,18 @@ class Recovery:
         """A member follows another generation than this node; `handed` are the secrets there, if it said them. Must not wait."""
         if supersedes(generation, self.generation):
             known = self._following
-            has_more = known is not None and generation == known.generation and known.handed is None is not handed
+            has_more = known is not None and generation == known.generation and handed not in (None, known.handed)
             if known is None or supersedes(generation, known.generation) or has_more:
                 self._following = _Following(node_id, generation, handed)
                 self._wake.set()
         elif not supersedes(self.generation, generation) and self._rivals.get(node_id) != generation:
             self._rivals[node_id] = generation
             LOG.error("%s", self._rival_text(node_id))
+
+    @property
+    def is_following(self) -> bool:
+        """Whether this node is about to give its log up."""
+        return self._following is not None
 
     def complaints(self) -> list[str]:
         """Rivals that were met, and a recovery that cannot be followed yet, one line each."""
@@ -130,20 +135,21 @@ class Recovery:
             self._wake = trio.Event()
             if self._following is None:
                 continue
-            following = self._following
             try:
-                await self._follow(following)
+                await self._follow()
             except OperatorError as error:
                 self._hindrance = f"{error.message}: {error.cause}".rstrip(": ")
-                LOG.warning("cannot follow %s yet: %s", generation_text(following.generation), self._hindrance)
+                LOG.warning("cannot follow %s yet: %s", generation_text(self._following.generation), self._hindrance)
                 await trio.sleep(RETRY_S)
                 self._wake.set()
 
-    async def _follow(self, to: _Following) -> None:
-        new, old = generation_text(to.generation), generation_text(self.generation)
-        reason = f"the cluster was recovered without this node ({new}, heard from {self._name(to.heard_from)}, after {old})"
+    async def _follow(self) -> None:
         async with self._changing:
             await self._keep_state()
+            assert self._following is not None
+            to = self._following
+            new, old = generation_text(to.generation), generation_text(self.generation)
+            reason = f"the cluster was recovered without this node ({new}, heard from {self._name(to.heard_from)}, after {old})"
             await self._store.save_followed(to.generation, reason, to.handed)
         LOG.warning("%s: this node starts anew as a learner of it; containers run on", reason)
         self._restart()

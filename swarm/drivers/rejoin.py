@@ -112,11 +112,12 @@ class Replacing(Protocol):
     def __call__(self, handed: Handed) -> Awaitable[None]: ...
 
 
-class Following(Protocol):
-    """What is told of a member that follows another recovery than this node, with the secrets there if it handed them over. Must
-    not wait."""
+class Elsewhere(Protocol):
+    """`drivers.recovery`: is told of a member that follows another recovery, with the secrets there if it handed them over."""
 
-    def __call__(self, node_id: NodeId, generation: int, handed: Handed | None = None) -> None: ...
+    @property
+    def is_following(self) -> bool: ...
+    def on_generation(self, node_id: NodeId, generation: int, handed: Handed | None = None) -> None: ...
 
 
 class Leader(Protocol):
@@ -144,7 +145,7 @@ class Rejoining:
         *,
         leader: Leader,
         removal: OwnRemoval,
-        on_generation: Following,
+        recovery: Elsewhere,
     ) -> None:
         """`removal` is this node's own; `replace` is given what a majority hands over."""
         self._leader = leader
@@ -158,7 +159,7 @@ class Rejoining:
         self._dialer = dialer
         self._members = members
         self._replace = replace
-        self._on_generation = on_generation
+        self._recovery = recovery
         self._said_at = self._looked_at = -math.inf
         self._later: set[NodeId] = set()
         """Who said in this life of the daemon that a later recovery took the place of this node's."""
@@ -169,10 +170,10 @@ class Rejoining:
             await trio.sleep(LOOK_S)
             if self._removal.may_be_wrong or self._removal.is_unsaved or self._leader_is_due():
                 await self._look_for_a_leader()
-            if self._left_behind():
-                await self._round()
-            else:
+            if not self._left_behind():
                 self.refused = ""
+            elif not self._recovery.is_following:
+                await self._round()
 
     def _leader_is_due(self) -> bool:
         """Whether to ask again if the leader that is heard is one of the present."""
@@ -205,24 +206,28 @@ class Rejoining:
         self._later = {node_id for node_id in (*self._later, *later) if node_id in admitted}
         for node_id in sorted(others.keys() - later):
             if others[node_id] not in (GENERATION_UNSAID, self._generation):
-                self._on_generation(node_id, others[node_id])
+                self._recovery.on_generation(node_id, others[node_id])
         if later:
-            to = max(sorted(later), key=later.__getitem__)
-            await self._go_over(admitted[to], later[to])
+            newest = max(later.values())
+            await self._go_over([admitted[node_id] for node_id in sorted(later) if later[node_id] == newest], newest)
         return bool(self._later)
 
-    async def _go_over(self, to: Node, generation: int) -> None:
-        """With its secrets, if this node is a member there: they may be fewer than would be believed later. One that cannot hand
-        them over yet is asked again."""
-        try:
-            handed: Handed | None = await self._ask_secrets(to)
-        except (SaidRemoved, SaidUnknown) as error:
-            handed = None
-            LOG.info("the recovered cluster knows this node no more (%s): %s", to.name, error)
-        except PeerError as error:
-            self._say(f"the cluster was recovered without this node, and {to.name} hands over no secret yet: {error}")
-            return
-        self._on_generation(to.id, generation, handed)
+    async def _go_over(self, there: list[Node], generation: int) -> None:
+        """With the secrets of one of them, if this node is a member there: they may be fewer than would be believed later. Where
+        nobody hands them over yet all are asked again."""
+        said = await self._ask_all(there, self._ask_secrets)
+        admitted = self._members()
+        answers = {node.id: said[node.id] for node in there if node.id in admitted}
+        for node_id, answer in answers.items():
+            if isinstance(answer, Handed):
+                self._recovery.on_generation(node_id, generation, answer)
+                return
+        for node_id, answer in answers.items():
+            if isinstance(answer, (SaidRemoved, SaidUnknown)):
+                self._recovery.on_generation(node_id, generation)
+                return
+        reasons = "; ".join(f"{node.name}: {_said(said[node.id])}" for node in there)
+        self._say(f"the cluster was recovered without this node, and nobody there hands over the secret yet: {reasons}")
 
     async def _learn(self, sayers: set[NodeId], later: set[NodeId]) -> None:
         """Those say that this node was removed, some of them that their recovery took the place of its own. A leader, looked for
@@ -231,7 +236,7 @@ class Rejoining:
         leading = await self._look_for_a_leader()
         if leading in (Leading.PRESENT, Leading.BEHIND) or (leading is Leading.NOBODY and self._hears_a_leader()):
             return
-        members, counted = self._members(), later if leading is Leading.SUPERSEDED else later or sayers
+        members, counted = self._members(), later if leading is Leading.SUPERSEDED else _most(later, sayers)
         saying_so = sum(node_id in members for node_id in counted)
         if saying_so:
             await self._removal.learn(removal_said(len(members), saying_so))
@@ -276,7 +281,7 @@ class Rejoining:
         handed = [answer for answer in answers.values() if isinstance(answer, Handed)]
         sayers = {node_id for node_id, answer in answers.items() if isinstance(answer, SaidRemoved)}
         later = {node_id for node_id in sayers if isinstance(answers[node_id], SaidRemovedLater)}
-        if len(later or sayers) > len(handed):
+        if len(_most(later, sayers)) > len(handed):
             await self._learn(sayers, later)
         refusals = [str(answer) for answer in answers.values() if isinstance(answer, (SaidRemoved, Unauthenticated))]
         self.refused = refusals[0] if refusals and not handed and not self._hears_a_leader() else ""
@@ -337,6 +342,11 @@ def believed(handed: list[Handed], *, known: int) -> Handed | None:
     givers = Counter(answer.sending for answer in handed)
     majorities = [answer for secret, answer in by_secret.items() if 2 * (givers[secret] + 1) > known]
     return majorities[0] if len(majorities) == 1 else None
+
+
+def _most(later: set[NodeId], sayers: set[NodeId]) -> set[NodeId]:
+    """Those that speak for a later recovery and those that do not are not added up: either may be mistaken about the other."""
+    return max(later, sayers - later, key=len)
 
 
 def _said(answer: Handed | PeerError) -> str:

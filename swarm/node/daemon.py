@@ -230,7 +230,7 @@ class Daemon:
         return Rejoining(
             self.site.folder.node_id, self.cluster.cluster_id, self.cluster.recovery_generation, self.keys, self.streams,
             self.site.port, self.admitted.nodes, self.keys.replace, leader=self.replica, removal=self.removal,
-            on_generation=self.recovery.on_generation)  # fmt: skip
+            recovery=self.recovery)  # fmt: skip
 
     def make_recovery(self) -> Recovery:
         """Its way into another recovery generation."""

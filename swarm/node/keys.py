@@ -74,6 +74,7 @@ class Keys:
         self._cluster_id: ClusterId = cluster.cluster_id
         self._saving = trio.Lock()
         self._changing = trio.Lock()
+        self._has_gone_over = False
         self._public = Secrets()
         self._secrets: dict[bytes, bytes] = {}
         self._authorities: dict[bytes, Authority] = {}
@@ -119,6 +120,7 @@ class Keys:
         self, *, add: tuple[bytes, ...] = (), send: bytes = b"", forget: tuple[bytes, ...] = (), members: tuple[NodeId, ...] = ()
     ) -> None:
         async with self._changing:
+            self._refuse_if_gone_over()
             held = self._secrets | {self.fingerprint_of(secret): secret for secret in add}
             if send and send not in held:
                 raise Unavailable("cannot send with a secret that is not held", cause="it was replaced meanwhile")
@@ -128,6 +130,7 @@ class Keys:
 
     async def learn(self, secrets: Secrets, members: tuple[NodeId, ...]) -> None:
         async with self._changing:
+            self._refuse_if_gone_over()
             named = {authority.fingerprint for authority in _authorities(secrets)}
             if not self.pinned and self.held <= named:
                 await self._save(pinned=members)
@@ -138,7 +141,12 @@ class Keys:
     async def replace(self, handed: Handed) -> None:
         """Hold exactly what other members hold: this node was away."""
         async with self._changing:
+            self._refuse_if_gone_over()
             await self._adopt(handed.sending, handed.accepted, ())
+
+    def _refuse_if_gone_over(self) -> None:
+        if self._has_gone_over:
+            raise Unavailable("the secrets are not changed any more", cause="this node starts anew in a recovered cluster")
 
     # ---- the data folder ----------------------------------------------------------------------------------------------------
 
@@ -160,12 +168,13 @@ class Keys:
     async def save_followed(self, generation: int, reason: str, handed: Handed | None) -> None:
         """The same store: the next start follows this generation, without the log that is here. The mark first: a log of an
         earlier generation must never be read in a later one. The secrets in the same write: with those of one side and the
-        generation of the other a node could speak with neither."""
+        generation of the other a node could speak with neither; so nothing else changes them until the daemon ends."""
         if not await trio.to_thread.run_sync(self._folder.mark_displaced, reason):
             raise Unavailable(f"cannot write {self._folder.path / DISPLACED}", cause="the disk refuses")
         async with self._changing:
             secrets = {} if handed is None else self._holding(handed.sending, handed.accepted, ())
             self._read(await self._save(recovery_generation=generation, recovering=0, recovering_from=0, **secrets))
+            self._has_gone_over = True
 
     async def save_removal(self, removal: Removal) -> None:
         """What this node knows of its own removal. Raises `Unavailable` when the disk refuses."""

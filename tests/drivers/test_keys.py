@@ -31,6 +31,7 @@ from swarm.model.entry import Configuration, Voter
 from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
 from swarm.model.node import Availability, Node
 from swarm.model.resources import Resources
+from swarm.model.secret import Secrets
 from swarm.model.task import TaskSpec
 from swarm.model.view import FollowerView
 from swarm.node.daemon import Daemon as WholeDaemon
@@ -301,13 +302,26 @@ async def test_a_recovery_that_is_followed_with_its_secret_is_on_disk_in_one_pie
         await daemon.keys.save_followed(1 << 40, "it was recovered", Handed(CLUSTER, b"s" * 32, (b"a" * 32,)))
     (file,) = written
     assert (file.recovery_generation, file.secret, file.accepted, file.pinned) == (1 << 40, b"s" * 32, (b"a" * 32,), ())
-    with pytest.raises(Unavailable, match="not held"):  # a step of the other side's rotation, which was on its way
-        await daemon.keys.change(send=authority_of(FIRST, SALT).fingerprint)
+    for step in (
+        daemon.keys.change(add=(b"o" * 32,), members=(NodeId("cd" * 16),)),
+        daemon.keys.replace(Handed(CLUSTER, b"o" * 32)),
+        daemon.keys.learn(Secrets((), 0), ()),
+    ):
+        with pytest.raises(Unavailable, match="not changed any more"):  # the other side's rotation, which was on its way
+            await step
     daemon.restart()
+    assert daemon.folder.cluster == file
     assert daemon.keys.sends == authority_of(b"s" * 32, SALT).fingerprint
     await daemon.keys.save_followed(2 << 40, "it was recovered again", None)
     again = daemon.folder.cluster
     assert again is not None and (again.recovery_generation, again.secret) == (2 << 40, b"s" * 32)
+
+
+async def test_a_switch_to_a_secret_that_was_replaced_meanwhile_is_refused(tmp_path: Path) -> None:
+    daemon = Cluster(tmp_path, 1).daemons[0]
+    await daemon.keys.replace(Handed(CLUSTER, b"s" * 32))
+    with pytest.raises(Unavailable, match="not held"):
+        await daemon.keys.change(send=authority_of(FIRST, SALT).fingerprint)
 
 
 async def test_a_folder_that_cannot_be_written_ends_nothing_and_nothing_is_answered(

@@ -154,8 +154,8 @@ async def test_secrets_that_were_handed_over_are_written_with_the_generation_who
         survivor = made[NAMES[0]]
         survivor.store.full = True
         survivor.recovery.on_generation(NAMES[1], LATER[0])
-        survivor.recovery.on_generation(NAMES[2], LATER[0], handed)
         survivor.recovery.on_generation(NAMES[1], LATER[0], other)
+        survivor.recovery.on_generation(NAMES[2], LATER[0], handed)  # the secret was rotated there while the disk refused
         survivor.recovery.on_generation(NAMES[1], LATER[1], other)
         survivor.recovery.on_generation(NAMES[1], LATER[0])
         await trio.sleep(RETRY_S / 2)
@@ -186,7 +186,9 @@ async def test_following_is_tried_again_when_the_disk_takes_it(autojump_clock: t
     async with survivors() as (_, made):
         survivor = made[NAMES[0]]
         survivor.store.full = True
+        assert not survivor.recovery.is_following
         survivor.recovery.on_generation(NAMES[1], LATER[0])
+        assert survivor.recovery.is_following
         await trio.sleep(2 * RETRY_S)
         assert "restart" not in survivor.story
         (complaint,) = survivor.recovery.complaints()

@@ -128,11 +128,12 @@ class Member:
         self.marks: list[Removal] = []
         self.told: list[Removal] = []
         self.removal = OwnRemoval(Removal.NONE, self.mark, self.told.append)
+        self.is_following = False
         self.heard: list[int] = []
         self.handed: list[Handed | None] = []
         self.rejoining = Rejoining(
             self.node_id, CLUSTER, generation, store, self.streams, self.port, lambda: self.admitted, self.replace,
-            leader=self.leader, removal=self.removal, on_generation=self.on_generation,
+            leader=self.leader, removal=self.removal, recovery=self,
         )  # fmt: skip
         self.port.handle(PROTOCOL_PEER, self.streams.accept)
         self.port.handle(PROTOCOL_REJOIN, self.desk.accept)
@@ -499,8 +500,8 @@ async def test_the_lie_of_removed_nodes_ends_when_a_leader_answers_and_the_log_i
         assert node.told[-1] is Removal.NONE and node.heard == []
 
 
-async def test_removed_by_its_own_and_by_a_later_generation_a_node_counts_the_later_one_alone() -> None:
-    """Two of three of its own generation would make it certain."""
+async def test_those_of_its_own_and_of_a_later_generation_that_say_a_node_was_removed_are_not_added_up() -> None:
+    """Three of the four members known would make it certain."""
     node = Member(3, 0)
     own = [Member(each, 1, retired=(0,)) for each in (4, 5)]
     later = Member(1, 2, retired=(0,), generation=RECOVERED)
@@ -510,6 +511,69 @@ async def test_removed_by_its_own_and_by_a_later_generation_a_node_counts_the_la
         await estranged(node, *own, later)
         await node.rejoining._round()
         assert node.told == [Removal.TOLD]
+
+
+async def test_the_majority_of_its_own_generation_is_not_hidden_by_one_that_speaks_for_a_later_one() -> None:
+    node = Member(3, 0)
+    own = [Member(each, 1, retired=(0,)) for each in (4, 5, 6)]
+    later = Member(1, 2, retired=(0,), generation=RECOVERED)
+    async with running(node, *own, later):
+        for member in (*own, later):
+            member.forget(node)
+        await estranged(node, *own, later)
+        await node.rejoining._round()
+        assert node.told == [Removal.CERTAIN]
+
+
+async def test_any_member_of_the_recovered_cluster_may_hand_over_its_secret() -> None:
+    old = Member(5, 0)
+    there = [Member(each, 1, retired=(0,), generation=RECOVERED) for each in (1, 2, 3)]
+    there[0].secrets = Secrets((), 0)  # has not read far enough
+    async with running(old, *there):
+        there[1].forget(old)
+        await estranged(old, *there)
+        hears_a_leader(old)
+        assert await old.rejoining._look_for_a_leader() is Leading.SUPERSEDED
+        assert (old.heard, old.handed) == ([RECOVERED], [Handed(CLUSTER, SECRETS[1])])
+
+
+async def test_one_that_is_removed_while_it_is_asked_for_its_secret_is_not_followed() -> None:
+    node, liar = Member(3, 0), Member(1, 1, retired=(0,), generation=RECOVERED)
+    async with running(node, liar):
+        await estranged(node, liar)
+        ask = node.rejoining._ask_secrets
+
+        async def ask_slowly(member: Node) -> Handed:
+            handed = await ask(member)
+            del node.admitted[liar.node_id]
+            return handed
+
+        node.rejoining._ask_secrets = ask_slowly  # type: ignore[method-assign]
+        hears_a_leader(node)
+        await node.rejoining._look_for_a_leader()
+        assert node.heard == []
+
+
+async def test_a_node_that_is_about_to_follow_takes_no_secret_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would start anew in one recovery with the secret of another."""
+    monkeypatch.setattr(rejoin, "LOOK_S", 0.01)
+    node, one, two = Member(3, 0), Member(1, 1, retired=(0,)), Member(2, 1, retired=(0,))
+    node.is_following = True
+    async with running(node, one, two) as nursery:
+        await estranged(node, one, two)
+        looks, left_behind = 0, node.rejoining._left_behind
+
+        def count() -> bool:
+            nonlocal looks
+            looks += 1
+            return left_behind()
+
+        node.rejoining._left_behind = count  # type: ignore[method-assign]
+        nursery.start_soon(node.rejoining.run)
+        await wait_for(lambda: looks > 3)
+        assert one.desk.counters == two.desk.counters == {} and node.store.handed.sending == SECRETS[0]
+        node.is_following = False
+        await wait_for(lambda: node.store.handed.sending == SECRETS[1])
 
 
 async def test_who_is_no_member_by_the_leaders_answer_is_not_counted_with_those_of_a_later_recovery() -> None:
