@@ -26,10 +26,16 @@ SUFFIX = ".submit"
 _HEAD = struct.Struct(">I")
 
 
+def queued_files(folder: str | Path) -> list[Path]:
+    """Of a data folder: one per submit that is queued here. Blocking."""
+    return sorted(Path(folder, FOLDER).glob(f"*{SUFFIX}"))
+
+
 class QueueFolder:
     """Keeps `drivers.submit_queue.QueueFiles`."""
 
     def __init__(self, folder: Path) -> None:
+        self._data = folder
         self._folder = folder / FOLDER
         self._writer = trio.CapacityLimiter(1)
         self.damaged = 0
@@ -37,10 +43,8 @@ class QueueFolder:
 
     def load(self) -> list[QueuedSubmit]:
         """Every whole one. Blocking, once at the start."""
-        if not self._folder.exists():
-            return []
         found = []
-        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+        for path in queued_files(self._data):
             try:
                 found.append(_unpacked(path.read_bytes()))
             except (BadMessage, OSError):

@@ -282,6 +282,9 @@ class NodeFace(Protocol):
     async def survey_recovery(self) -> Survey:
         """Where this node and every member that answers stand, and which voters are missing. About two seconds at most."""
 
+    def refuse_recovery(self, survey: Survey) -> None:
+        """Raises `Conflict` where `begin_recovery` would be refused by what the survey found."""
+
     async def begin_recovery(self, *, confirm: str, even_behind: bool) -> int:
         """Begin a new recovery generation with this node alone, and start the daemon anew. Raises `UsageError`, `Conflict` or
         `Unavailable`, having done nothing."""

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from swarm.api.calls import Api, json_answer
 from swarm.api.lookup import find_task
-from swarm.errors import NotFound
+from swarm.errors import NoMember, NotFound
 from swarm.model.command import Submit
 from swarm.model.ids import RequestId
 from swarm.model.phase import Desired
@@ -71,7 +71,10 @@ async def find_logged(api: Api, reference: str) -> Task:
 
 
 async def keep(api: Api, submit: Submit, request_id: RequestId, *, maybe_done: bool) -> Response:
-    """202 with the row of a task that is queued here from now on."""
+    """202 with the row of a task that is queued here from now on. Raises `NoMember` where no leader will ever be heard."""
+    if api.face.removed():
+        cause, hint = "it hears no leader again", "leave it with a member (--addr)"
+        raise NoMember("cannot queue it here: this node was removed from the cluster", cause=cause, hint=hint)
     record = await api.face.queue(request_id, submit.task_id, submit.spec, maybe_done=maybe_done)
     return json_answer(queued_row(api, record), status=202)
 

@@ -8,7 +8,6 @@ from starlette.responses import Response
 from swarm.api.calls import Api, json_answer, read_json
 from swarm.consensus.quorum import voters_of
 from swarm.consensus.recovery import Look, Survey
-from swarm.drivers.recovery import refuse_needless
 from swarm.errors import Conflict
 from swarm.model.generation import generation_text, number_of
 from swarm.model.ids import NodeId
@@ -75,7 +74,7 @@ def _look_shape(api: Api, look: Look) -> Shape:
 def _refusal(api: Api, survey: Survey) -> str:
     """Why a recovery here would be refused; empty when it would not."""
     try:
-        refuse_needless(survey, lambda node_id: _name(api, node_id), even_behind=False)
+        api.face.refuse_recovery(survey)
     except Conflict as refused:
         return f"{refused.message}: {refused.cause}" if refused.cause else refused.message
     return ""

@@ -160,6 +160,7 @@ def reset(data: str, socket_path: str, engine: str, yes: bool) -> None:
 
     On a member of a living cluster run `swarm down --drain` first; on another node `swarm node rm` forgets this one.
     """
+    from swarm.adapters.queue_folder import queued_files
     from swarm.cli.up import checked_engine
     from swarm.node.leftovers import leftovers
 
@@ -173,10 +174,15 @@ def reset(data: str, socket_path: str, engine: str, yes: bool) -> None:
         cause = f"it holds {', '.join(names[:5])}"
         raise Conflict(f"{data} does not look like a data folder of swarm", cause=cause, hint="check --data")
     refuse_while_running(data, socket_path)
+    queued = len(queued_files(data))
+    lost = f", with {queued} queued submit{'s' if queued > 1 else ''} that no leader has taken" if queued else ""
     if not yes:
-        click.confirm(f"Remove this node's identity and cluster state in {data} ({len(names)} files)?", abort=True, err=True)
+        question = f"Remove this node's identity and cluster state in {data} ({len(names)} files{lost})?"
+        click.confirm(question, abort=True, err=True)
     running = leftovers(data, checked_engine(engine))
     remove_contents(data, names)
+    if queued:
+        print(f"note: {queued} queued submit{'s were' if queued > 1 else ' was'} never carried out, and lost", file=sys.stderr)
     if running:
         print(f"note: {running}", file=sys.stderr)
     print(f"{data} is empty; swarm up founds or joins a cluster anew")

@@ -80,6 +80,8 @@ def print_survey(found: dict[str, Any]) -> None:
     """For people."""
     if found["needless"]:
         print(f"nothing to recover: {found['needless']}")
+    elif found["refused"]:
+        print(f"refused here: {found['refused']}")
     missing = ", ".join(f"{each['name']} ({each['status'] or 'unknown'})" for each in found["missing"])
     print_fields([
         ("cluster", found["cluster_id"]), ("generation", found["generation"]),

@@ -75,8 +75,10 @@ class Recovery:
         restart: Callable[[], None],
         keep_state: Callable[[], Awaitable[None]],
         is_leaving: Callable[[], bool] = lambda: False,
+        refuse: Callable[[], None] = lambda: None,
     ) -> None:
-        """`keep_state` keeps what this node last knew, for people, before its log is set aside; it must not raise."""
+        """`keep_state` keeps what this node last knew, for people, before its log is set aside; it must not raise. `refuse`
+        raises `Conflict` where this node has no business to begin a recovery."""
         self._replica = replica
         self._peers = peers
         self._store = store
@@ -87,6 +89,7 @@ class Recovery:
         self._restart = restart
         self._keep_state = keep_state
         self._is_leaving = is_leaving
+        self._refuse = refuse
         self._following: _Following | None = None
         self._is_begun = False
         self._wake = trio.Event()
@@ -202,6 +205,11 @@ class Recovery:
 
     # ---- the order
 
+    def refuse(self, survey: Survey, *, even_behind: bool = False) -> None:
+        """Raise `Conflict` where `begin` would not begin, by what the survey found."""
+        self._refuse()
+        refuse_needless(survey, self._name, even_behind=even_behind)
+
     async def begin(self, *, confirm: str, even_behind: bool) -> int:
         """Begin a new generation with this node as its only voter; the daemon then starts anew. Returns the generation. Raises
         `UsageError` or `Conflict`, having done nothing, or `Unavailable` when the data folder cannot be written."""
@@ -211,7 +219,8 @@ class Recovery:
         if self._is_leaving():
             hint = "run swarm recover on another survivor, or end this daemon (SIGTERM twice) and start it again first"
             raise Conflict("cannot recover here: this node is leaving the cluster", cause="it would begin alone", hint=hint)
-        refuse_needless(survey := await self.survey(), self._name, even_behind=even_behind)
+        survey = await self.survey()
+        self.refuse(survey, even_behind=even_behind)
         async with self._changing:
             if self._following is not None:
                 raise Conflict("cannot recover: the cluster was recovered elsewhere", cause="this node is about to follow")

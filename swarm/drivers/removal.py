@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from swarm.errors import NoMember, Unavailable
+from swarm.errors import Conflict, NoMember, Unavailable
 from swarm.model.removal import Removal
 
 LOG = logging.getLogger("swarm.node")
@@ -61,6 +61,13 @@ class OwnRemoval:
         """Raises `NoMember`: nobody can join through a node that is no member."""
         if self.known:
             raise NoMember(f"{name} was removed from its cluster", hint="name another member with --peers")
+
+    def refuse_recovery(self) -> None:
+        """Raises `Conflict`: what was removed would begin a second cluster beside the one it was removed from."""
+        if self.known:
+            cause = "the log or most members say so" if self.known is Removal.CERTAIN else "a member in reach says so"
+            hint = f"run it on a node that is a member; on this one {ADVICE}"
+            raise Conflict("cannot recover here: this node was removed from the cluster", cause=cause, hint=hint)
 
     def read_in_log(self, removed: bool) -> None:
         """Whether the log here has this node removed. It is read again at every start, so this needs no mark."""

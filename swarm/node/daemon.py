@@ -238,8 +238,7 @@ class Daemon:
             self.replica, self.streams, self.keys, generation=self.cluster.recovery_generation,
             store_generation=self.site.stored.store_generation, members=self.admitted.nodes, rng=self.rng,
             restart=lambda: self.stopping.request("again"), is_leaving=lambda: self.stopping.is_leaving,
-            keep_state=lambda: self.backups.keep_replaced(),
-        )  # fmt: skip
+            keep_state=lambda: self.backups.keep_replaced(), refuse=lambda: self.removal.refuse_recovery())  # fmt: skip
 
     def make_face(self) -> Face:
         """The node as its API sees it."""

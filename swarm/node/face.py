@@ -261,6 +261,9 @@ class Face:
     async def survey_recovery(self) -> Survey:
         return await self._recovery.survey()
 
+    def refuse_recovery(self, survey: Survey) -> None:
+        self._recovery.refuse(survey)
+
     async def begin_recovery(self, *, confirm: str, even_behind: bool) -> int:
         return await self._recovery.begin(confirm=confirm, even_behind=even_behind)
 

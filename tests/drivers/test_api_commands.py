@@ -389,7 +389,10 @@ def test_reset_asks_then_empties_only_a_folder_of_swarm(tmp_path: Path) -> None:
     with (data / "log.db").open("w"):
         pass
     (data / "identity.json").write_text("{}")
-    assert run(("reset", "--data", str(data), "--yes")).code == 0
+    (data / "queue").mkdir()
+    (data / "queue" / "abc.submit").write_text("never taken")
+    done = run(("reset", "--data", str(data), "--yes"))
+    assert done.code == 0 and "1 queued submit was never carried out" in done.err
     assert list(data.iterdir()) == []
 
 
@@ -452,6 +455,15 @@ async def test_without_a_leader_a_task_is_queued_listed_inspected_and_withdrawn(
         await swarm.ok("task", "queue", "rm", "late")
         assert json.loads(await swarm.ok("task", "ls", "-o", "json")) == []
         assert (await swarm("task", "queue", "rm", "late")).code == 3
+
+
+async def test_a_removed_node_queues_nothing(tmp_path: Path) -> None:
+    """It hears no leader again, and a reset takes the queue with it."""
+    async with shell(tmp_path) as swarm:
+        swarm.face.is_removed, swarm.face.down, swarm.face.age_s = True, True, 9.0
+        refused = await swarm("task", "submit", "--queue", "--name", "late", "redis:1")
+        assert refused.code == 4 and "was removed from the cluster" in refused.err and "hint: " in refused.err
+        assert json.loads(await swarm.ok("task", "queue", "ls", "-o", "json")) == []
 
 
 async def test_with_a_leader_queue_changes_nothing(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from swarm.api.calls import Api
 from swarm.api.face import ApiListeners
 from swarm.api.server import Server
 from swarm.consensus.recovery import Look, Survey
+from swarm.drivers.recovery import refuse_needless
+from swarm.errors import Conflict
 from swarm.model.entry import Configuration, Voter
 from swarm.model.ids import NodeId
 from tests.drivers.test_api_commands import ActingFace, Shell
@@ -36,6 +38,11 @@ class SurveyedFace(ActingFace):
     async def survey_recovery(self) -> Survey:
         await trio.lowlevel.checkpoint()
         return self.survey
+
+    def refuse_recovery(self, survey: Survey) -> None:
+        if self.is_removed:
+            raise Conflict("cannot recover here: this node was removed from the cluster")
+        refuse_needless(survey, lambda node_id: self.catalog.nodes[node_id].name, even_behind=False)
 
 
 @asynccontextmanager
@@ -80,6 +87,14 @@ async def test_what_the_missing_may_decide_is_said_in_whole_sentences(tmp_path: 
     async with surveyed(tmp_path, pair) as swarm:
         said = await swarm.ok("recover", "--dry-run")
         assert "whatever n2 decides from now on, should it be running where this node does not reach it" in said
+
+
+async def test_on_a_removed_node_it_is_said_that_it_would_be_refused_before_anybody_is_asked(tmp_path: Path) -> None:
+    async with surveyed(tmp_path, Survey(look("n1"), (), VOTERS)) as swarm:
+        swarm.face.is_removed = True
+        assert "this node was removed from the cluster" in await swarm.ok("recover", "--dry-run")
+        done = await swarm("recover")
+        assert done.code == 4 and "cannot recover here" in done.err and "To go on without" not in done.err
 
 
 @pytest.mark.parametrize("answer", ["\n", "n2\n", ""])

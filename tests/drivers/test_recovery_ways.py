@@ -14,10 +14,12 @@ from msgspec.structs import replace
 
 from swarm.adapters.identity import ClusterFile, open_data_folder
 from swarm.drivers.recovery import RETRY_S, Recovery
+from swarm.drivers.removal import OwnRemoval
 from swarm.errors import Conflict, Unavailable, UsageError
 from swarm.model.entry import Voter
 from swarm.model.generation import next_generation, number_of
 from swarm.model.ids import ClusterId, NodeId
+from swarm.model.removal import Removal
 from swarm.wire.rejoin import Handed
 from tests.catalog_kit import make_node
 from tests.drivers.test_replica import NAMES, World, command, settle, three_nodes
@@ -54,16 +56,20 @@ class Survivor:
     def __init__(self, world: World, name: NodeId, *, generation: int = 0) -> None:
         self.story: list[str] = []
         self.is_leaving = False
+        self.removal = OwnRemoval(Removal.NONE, self.forget, lambda known: None)
         self.store = Held(self.story)
         members = {each: replace(make_node(f"n{each[0]}"), id=each) for each in NAMES[:3]}
         self.recovery = Recovery(
             world.replicas[name], world.network.nodes[name], self.store, generation=generation, store_generation=1,
             members=lambda: members, rng=random.Random(1), restart=lambda: self.story.append("restart"),
-            keep_state=self.keep, is_leaving=lambda: self.is_leaving,
+            keep_state=self.keep, is_leaving=lambda: self.is_leaving, refuse=self.removal.refuse_recovery,
         )  # fmt: skip
 
     async def keep(self) -> None:
         self.story.append("kept")
+
+    async def forget(self, known: Removal) -> None:
+        """What is known of the removal is in memory here."""
 
     async def until(self, length: int) -> None:
         with trio.fail_after(60):
@@ -120,6 +126,23 @@ async def test_a_node_on_its_way_out_begins_nothing_and_follows_all_the_same(aut
         leaving.recovery.on_generation(NAMES[1], LATER[0])
         await leaving.until(3)
         assert leaving.story[-1] == "restart"
+
+
+@pytest.mark.parametrize("known", [Removal.TOLD, Removal.CERTAIN])
+async def test_a_node_that_was_removed_begins_nothing(known: Removal, autojump_clock: trio.testing.MockClock) -> None:
+    """It would run everything once more, beside the cluster that it was removed from."""
+    async with survivors() as (world, made):
+        for name in NAMES[1:3]:
+            world.crash(name)
+        await trio.sleep(10)
+        removed = made[NAMES[0]]
+        await removed.removal.learn(known)
+        with pytest.raises(Conflict, match="was removed from the cluster"):
+            await removed.recovery.begin(confirm="na", even_behind=True)
+        assert removed.story == []
+        await removed.removal.revoke()
+        await removed.recovery.begin(confirm="na", even_behind=True)
+        assert removed.story[-1] == "restart"
 
 
 async def test_a_disk_that_refuses_the_order_leaves_everything_as_it_was(autojump_clock: trio.testing.MockClock) -> None:
