@@ -22,7 +22,7 @@ from swarm.model.ids import NodeId
 from swarm.schema.apitoken import ApiTokenText
 from swarm.schema.request import check_fields
 from swarm.schema.shapes import NO_ENGINE, Shape
-from swarm.schema.tolerance import HANGS
+from swarm.schema.tolerance import HANGS, ways_out
 
 NOTE_CHARS_MAX = 200
 
@@ -92,7 +92,7 @@ def _problems(
         found.append(f"apply stopped: {stopped_at}; upgrade swarm on this node")
     if not may.quorum:
         stale = "" if may.idle else ", reads are stale"  # with a full disk there may be a leader all the same
-        found.append(f"no quorum: {may.missing}; containers run on{stale}, writes are refused")
+        found.append(f"no quorum: {may.missing}; containers run on{stale}, writes are refused; {ways_out(may, quorum.idle)}")
     for row in rows:
         if row["status"] in ("suspect", "dead"):
             seen = f"; when that was found: {row['evidence']}" if row["evidence"] else ""

@@ -257,7 +257,7 @@ async def test_status_says_what_a_full_disk_costs_a_node_and_its_vote(path: Path
         face.full = (NodeId("id-n1"), NodeId("id-n2"))
         assert (await asked(client.get, "/v1/status")).content["problems"][:4] == [
             "no quorum: 0 of 1 voters can store entries, 1 are needed: the disk of n1 is full; "
-            "containers run on, writes are refused",
+            "containers run on, writes are refused; free space on n1; leave a submit here with --queue",
             "the disk of node n1 is full: it gets no new work, and as a voter it confirms no entries; free space there",
             "the disk of node n2 is full: it gets no new work, and it is made a voter last; free space there",
             "the disk of node n3 is full: it gets no new work; free space there",
