@@ -251,7 +251,7 @@ class Engine(Protocol):
 
     async def run(self, plan: ContainerPlan, registry_auth: dict[str, str] | None) -> ContainerSeen:
         """`create` and `start` in one go: the short way from an assignment to a running container. Cancelled in between, it
-        does not start what it created."""
+        does not start what it created; one of that name that had run already is returned as it is: this may be a repetition."""
 
     async def start(self, container_id: str) -> None:
         """Start; nothing happens when it runs already."""

@@ -131,6 +131,8 @@ class VirtualEngine:
         match operation:
             case Run():
                 box = self._create(operation.plan)
+                if box.runs:
+                    return box.seen()  # as `ports.Engine.run` promises
                 if not is_wanted():
                     return EngineError(EngineTrouble.OTHER, "given up before it was started")
                 self._start(box)
