@@ -213,8 +213,9 @@ class Rejoining:
         return bool(self._later)
 
     async def _go_over(self, there: list[Node], generation: int) -> None:
-        """With the secrets of one of them, if this node is a member there: they may be fewer than would be believed later. Where
-        nobody hands them over yet all are asked again."""
+        """With the secrets of one of them, if this node is a member there: they may be fewer than would be believed later. They
+        have read their log, or would not say which it is; so one that does not know this node is not merely behind. Where nobody
+        hands anything over yet all are asked again."""
         said = await self._ask_all(there, self._ask_secrets)
         admitted = self._members()
         answers = {node.id: said[node.id] for node in there if node.id in admitted}

@@ -500,29 +500,20 @@ async def test_the_lie_of_removed_nodes_ends_when_a_leader_answers_and_the_log_i
         assert node.told[-1] is Removal.NONE and node.heard == []
 
 
-async def test_those_of_its_own_and_of_a_later_generation_that_say_a_node_was_removed_are_not_added_up() -> None:
-    """Three of the four members known would make it certain."""
+@pytest.mark.parametrize(("of_its_own", "known"), [((4, 5), Removal.TOLD), ((4, 5, 6), Removal.CERTAIN)])
+async def test_those_of_its_own_and_of_a_later_generation_that_say_a_node_was_removed_are_neither_added_up_nor_hidden(
+    of_its_own: tuple[int, ...], known: Removal
+) -> None:
+    """Three of the four members known would make it certain; three of five do, whatever one says for a later recovery."""
     node = Member(3, 0)
-    own = [Member(each, 1, retired=(0,)) for each in (4, 5)]
+    own = [Member(each, 1, retired=(0,)) for each in of_its_own]
     later = Member(1, 2, retired=(0,), generation=RECOVERED)
     async with running(node, *own, later):
         for member in (*own, later):
             member.forget(node)
         await estranged(node, *own, later)
         await node.rejoining._round()
-        assert node.told == [Removal.TOLD]
-
-
-async def test_the_majority_of_its_own_generation_is_not_hidden_by_one_that_speaks_for_a_later_one() -> None:
-    node = Member(3, 0)
-    own = [Member(each, 1, retired=(0,)) for each in (4, 5, 6)]
-    later = Member(1, 2, retired=(0,), generation=RECOVERED)
-    async with running(node, *own, later):
-        for member in (*own, later):
-            member.forget(node)
-        await estranged(node, *own, later)
-        await node.rejoining._round()
-        assert node.told == [Removal.CERTAIN]
+        assert node.told == [known]
 
 
 async def test_any_member_of_the_recovered_cluster_may_hand_over_its_secret() -> None:
