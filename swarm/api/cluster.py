@@ -13,9 +13,9 @@ from swarm import __version__
 from swarm.api.calls import SUBMIT_S_MAX, Api, freshen, json_answer, read_body, read_json
 from swarm.api.face import ConsensusStatus
 from swarm.api.nodes import node_rows, own_engine
-from swarm.api.quorum import Quorum, leader_in_reach, name_of, quorum_of
+from swarm.api.quorum import Quorum, leader_in_reach, name_of, quorum_of, silent_nodes
 from swarm.api.tasks import request_id_of
-from swarm.errors import NotFound, UsageError
+from swarm.errors import Conflict, NotFound, UsageError
 from swarm.model.command import CreateApiToken, RevokeApiToken
 from swarm.model.generation import number_of
 from swarm.model.ids import NodeId
@@ -57,6 +57,7 @@ async def get_status(api: Api, request: Request) -> Response:
         "leader_contact_age_s": _finite(consensus.leader_contact_age_s),
         "nodes": dict(sorted(Counter(row["status"] for row in rows).items())),
         "tasks": dict(sorted(catalog.phases.items())),
+        "tasks_unreachable": sum(catalog.at_home.get(node_id, 0) for node_id in silent_nodes(face)),
         "more_may_fail": may.more_may_fail,
         "may_fail": list(may.may_fail),
         "may_not_fail": list(may.may_not_fail),
@@ -147,6 +148,11 @@ async def revoke_token(api: Api, request: Request) -> Response:
 
 async def get_join_token(api: Api, request: Request) -> Response:
     """GET /v1/join-token: the token and the line for other hosts. On the Unix socket only."""
+    if api.face.removed():
+        raise Conflict(
+            "this node has no join token to show", cause="it was removed from the cluster, whose secret is another since",
+            hint="ask a node that is in it: swarm token show",
+        )  # fmt: skip
     token, line = api.face.join_token()
     return json_answer({"token": token, "join": line})
 

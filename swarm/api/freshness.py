@@ -8,6 +8,8 @@ from swarm.api.quorum import UNHEARD_S
 
 def why_stale(face: NodeFace, *, asked: bool) -> str:
     """`asked`: the caller wanted what this node knows; then it is only said when that is known to lack something."""
+    if face.removed():
+        return "this node was removed from the cluster, and shows what it knew then"
     consensus = face.consensus()
     heard = consensus.leader_contact_age_s <= UNHEARD_S
     behind = consensus.told_commit > consensus.applied_index

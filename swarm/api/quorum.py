@@ -37,7 +37,7 @@ def quorum_of(face: NodeFace) -> Quorum:
     """As of this moment. Cost O(nodes)."""
     consensus, catalog = face.consensus(), face.catalog
     voters = {*consensus.voters, *consensus.outgoing}
-    alive = _alive(face)
+    alive = _nodes_that_are(face, MemberStatus.ALIVE)
     unheard = _unheard(face, consensus, alive)
     nodes = sorted(catalog.nodes.values(), key=lambda node: (node.name, node.id))
     rows = [(node.name, node.id in consensus.voters, node.id in alive and node.id not in unheard) for node in nodes]
@@ -77,12 +77,18 @@ def name_of(face: NodeFace, node_id: NodeId) -> str:
     return node.name if node is not None else str(node_id)
 
 
-def _alive(face: NodeFace) -> set[NodeId]:
+def silent_nodes(face: NodeFace) -> set[NodeId]:
+    """The dead ones, as gossip here sees them: what is known of their tasks is of before that. Of all others too once this node
+    was removed. Cost O(nodes)."""
+    return _nodes_that_are(face, MemberStatus.DEAD) if not face.removed() else set(face.catalog.nodes)
+
+
+def _nodes_that_are(face: NodeFace, status: MemberStatus) -> set[NodeId]:
     members = face.members()
     return {
         node.id
         for node in face.catalog.nodes.values()
-        if node_status(node, members.get(node.id), is_self=node.id == face.node_id) == MemberStatus.ALIVE
+        if node_status(node, members.get(node.id), is_self=node.id == face.node_id) == status
     }
 
 

@@ -8,7 +8,7 @@ import json
 import secrets
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from swarm.api.face import LogChunk
 from swarm.api.lookup import by_age, current_assignment, find_task, present_task
 from swarm.api.parts import ListAnswer
 from swarm.api.queue import find_logged, find_queued, keep, queued_row, waiting_rows
+from swarm.api.quorum import silent_nodes
 from swarm.api.streamed import SSE, Streamed, sse
 from swarm.errors import Conflict, NotFound, OperatorError, PeerError, Unavailable, UnknownOutcome, UsageError
 from swarm.model.command import RemoveTask, StopTask, Submit
@@ -61,26 +62,30 @@ def default_name(document: dict[str, Any], task_id: TaskId) -> str:
     return f"{word.strip('-.')[:50] or 'task'}-{task_id[:6]}"
 
 
-def shape_of(api: Api, task: Task, *, explain: bool) -> Shape:
-    """One row."""
+def shape_of(api: Api, task: Task, *, explain: bool, silent: Collection[NodeId] | None = None) -> Shape:
+    """One row. `silent`: what `silent_nodes` says, for a caller that asks for many rows."""
     catalog = api.face.catalog
     assignment = current_assignment(catalog, task)
     explained = ""
     if explain and task_phase(task, assignment) == PENDING:
         explained = api.face.explain(task.id).summary
-    return task_object(task, assignment, catalog.nodes.get(assignment.node_id) if assignment else None, explained)
+    if assignment is None:
+        return task_object(task, None, None, explained)
+    silent = silent_nodes(api.face) if silent is None else silent
+    node = catalog.nodes.get(assignment.node_id)
+    return task_object(task, assignment, node, explained, silent=assignment.node_id in silent)
 
 
 async def list_tasks(api: Api, request: Request) -> Response:
     """GET /v1/tasks: all, oldest first. One that is being removed is there, and keeps its name, until its container is gone."""
     headers = await freshen(api, request)
     answer = ListAnswer(headers)
-    explained = 0
+    explained, silent = 0, silent_nodes(api.face)
     async for task_id in in_slices(await by_age(api.face)):
         task = api.face.catalog.tasks.get(task_id)
         if task is None:
             continue  # forgotten since the list was begun
-        row = shape_of(api, task, explain=not task.ended and explained < EXPLAINED_MAX)
+        row = shape_of(api, task, explain=not task.ended and explained < EXPLAINED_MAX, silent=silent)
         explained += row["phase"] == PENDING
         answer.add(msgspec.json.encode(row))
     for row in waiting_rows(api):
@@ -204,7 +209,8 @@ def detail_of(api: Api, task_id: TaskId) -> tuple[bytes, str]:
         raise NotFound(f"there is no task '{task_id}'", cause="it was removed")
     assignment = current_assignment(catalog, task)
     explained = api.face.explain(task_id).summary if task_phase(task, assignment) == PENDING else ""
-    content = msgspec.json.encode(task_detail(task, assignment, catalog.nodes, explained))
+    silent = assignment is not None and assignment.node_id in silent_nodes(api.face)
+    content = msgspec.json.encode(task_detail(task, assignment, catalog.nodes, explained, silent=silent))
     return content, f'"{zlib.crc32(content):08x}"'
 
 

@@ -31,6 +31,12 @@ def _behind(found: dict[str, Any]) -> str:
     return f"; the leader is at {told}" if told > found["commit_index"] else ""
 
 
+def _tasks(found: dict[str, Any]) -> str:
+    counts = ", ".join(f"{count} {word}" for word, count in found["tasks"].items()) or "none"
+    away = found.get("tasks_unreachable", 0)
+    return f"{counts}; {away} of them as last known: their nodes do not answer" if away else counts
+
+
 def print_status(found: dict[str, Any]) -> None:
     """For people."""
     leader, last = found["leader"], found.get("last_leader")
@@ -45,7 +51,7 @@ def print_status(found: dict[str, Any]) -> None:
             ("failures", found["tolerance"]),
             ("voters", found["voters"]),
             ("nodes", ", ".join(f"{count} {word}" for word, count in found["nodes"].items())),
-            ("tasks", ", ".join(f"{count} {word}" for word, count in found["tasks"].items()) or "none"),
+            ("tasks", _tasks(found)),
             ("log", f"committed {found['commit_index']}, applied {found['applied_index']}{_behind(found)}"),
             ("engine", f"{found['engine']}{' ' if found['engine'] == 'up' else ': '}{found['engine_detail']}".rstrip(": ")),
         ]

@@ -19,21 +19,30 @@ from swarm.model.task import Mount, Port, Restart, RestartKind, Task, TaskSpec
 from swarm.model.task_phase import PENDING, task_phase
 
 Shape = dict[str, Any]
+_UNREACHABLE = "its node does not answer; the last known phase is shown"
 
 
-def task_reason(task: Task, assignment: Assignment | None, explained: str) -> str:
-    """One line: why it waits, or what the runner said last."""
+def task_reason(task: Task, assignment: Assignment | None, explained: str, *, silent: bool = False) -> str:
+    """One line: why it waits, or what the runner said last. `silent`: the node it is on is dead as gossip sees it."""
     if task_phase(task, assignment) == PENDING:
         last = assignment.reason if assignment is not None else ""
         why = explained or task.reason
         return f"{why} (attempt {task.attempts}: {last})" if why and last else why or last
     if assignment is not None and assignment.unreachable_since_index:
-        return task.reason or "its node does not answer; the last known phase is shown"
+        return task.reason or _UNREACHABLE
+    if _is_unreachable(assignment, silent):
+        return _UNREACHABLE
     return (assignment.reason if assignment is not None else "") or task.reason
 
 
-def task_object(task: Task, assignment: Assignment | None, node: Node | None, explained: str = "") -> Shape:
-    """One row of `task ls`."""
+def _is_unreachable(assignment: Assignment | None, silent: bool) -> bool:
+    return assignment is not None and not assignment.ended and (silent or bool(assignment.unreachable_since_index))
+
+
+def task_object(
+    task: Task, assignment: Assignment | None, node: Node | None, explained: str = "", *, silent: bool = False
+) -> Shape:
+    """One row of `task ls`. `silent`: the node it is on is dead as gossip sees it, also where no leader can log that."""
     return {
         "id": task.id,
         "name": task.spec.name,
@@ -43,26 +52,28 @@ def task_object(task: Task, assignment: Assignment | None, node: Node | None, ex
         "node": node.name if node is not None else None,
         "node_id": assignment.node_id if assignment is not None else None,
         "attempt": task.attempts,
-        "reason": task_reason(task, assignment, explained),
+        "reason": task_reason(task, assignment, explained, silent=silent),
         "ended": task.ended,
         "removing": task.removed,
         "restarts": assignment.restarts if assignment is not None else 0,
         "exit_code": assignment.exit_code if assignment is not None else None,
-        "unreachable": bool(assignment is not None and assignment.unreachable_since_index and not assignment.ended),
+        "unreachable": _is_unreachable(assignment, silent),
         "ports": [port_text(port) for port in task.spec.ports],
         "created_utc": task.created_utc,
         "started_utc": (assignment.started_utc or None) if assignment is not None else None,
     }
 
 
-def task_detail(task: Task, assignment: Assignment | None, nodes: Mapping[NodeId, Node], explained: str) -> Shape:
+def task_detail(
+    task: Task, assignment: Assignment | None, nodes: Mapping[NodeId, Node], explained: str, *, silent: bool = False
+) -> Shape:
     """What `task inspect` shows: the row, the spec and the kept history."""
     node = nodes.get(assignment.node_id) if assignment is not None else None
 
     def name_of(node_id: NodeId) -> str:
         return nodes[node_id].name if node_id in nodes else node_id
 
-    return task_object(task, assignment, node, explained) | {
+    return task_object(task, assignment, node, explained, silent=silent) | {
         "revision": task.revision,
         "assignment": task.assignment or None,
         "replaces": task.previous or None,

@@ -257,6 +257,10 @@ async def test_status_events_logs_and_tokens_are_printed(tmp_path: Path) -> None
         assert "engine    full: 24.0\n" in await swarm.ok("status")
         swarm.face.status = {"leader_id": None, "last_leader": (NodeId("id-n3"), 3), "told_commit": 9, "commit_index": 4}
         shown = (await swarm("status")).out
+        assert "tasks     1 running\n" in shown
+        swarm.face.statuses[NodeId("id-n2")] = MemberStatus.DEAD
+        assert "tasks     1 running; 1 of them as last known: their nodes do not answer\n" in (await swarm("status")).out
+        assert " running? " in await swarm.ok("task", "ls")
         assert "leader    none in reach (last: n3, term 3)\n" in shown and "; the leader is at 9\n" in shown
         assert "talk" in await swarm.ok("events")
         assert all(event["index"] for event in json.loads(await swarm.ok("events", "-o", "json")))

@@ -203,6 +203,36 @@ async def test_a_removed_nodes_status_says_that_alone_and_nothing_of_a_cluster_t
         assert (await asked(client.get, "/v1/status")).content["problems"] == ["this node was removed"]
 
 
+async def test_tasks_on_nodes_that_do_not_answer_are_shown_so_also_when_no_leader_can_log_it(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        for name in ("web", "job"):
+            face.run_task(TaskId((await asked(submit, client, name=name))["id"]))
+        job = face.catalog.tasks[face.catalog.names["job"]]
+        face.log.report(job.assignment, Phase.SUCCEEDED, exit_code=0)
+        face.down, face.age_s = True, 9.0
+        heard = await asked(client.get, "/v1/tasks/web")
+        assert not heard.content["unreachable"] and (await asked(client.get, "/v1/status")).content["tasks_unreachable"] == 0
+        face.see("n2", MemberStatus.DEAD)
+        rows = {row["name"]: row for row in (await asked(client.get, "/v1/tasks")).content}
+        assert (rows["web"]["phase"], rows["web"]["unreachable"]) == ("running", True)
+        assert rows["web"]["reason"] == "its node does not answer; the last known phase is shown"
+        assert (rows["job"]["phase"], rows["job"]["unreachable"]) == ("succeeded", False), "what has ended has ended"
+        changed = await asked(client.get, "/v1/tasks/web")
+        assert changed.content["unreachable"] and changed.headers["etag"] != heard.headers["etag"]
+        assert (await asked(client.get, "/v1/status")).content["tasks_unreachable"] == 1
+
+
+async def test_a_removed_node_shows_every_task_as_last_known_and_no_join_token(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        face.run_task(TaskId((await asked(submit, client, name="web"))["id"]), "n1")
+        face.is_removed, face.down, face.age_s = True, True, 9.0
+        answer = await asked(client.get, "/v1/tasks")
+        assert [row["unreachable"] for row in answer.content] == [True]
+        assert answer.headers["swarm-stale-why"] == "this node was removed from the cluster, and shows what it knew then"
+        with pytest.raises(Conflict, match="no join token to show"):
+            await asked(client.get, "/v1/join-token")
+
+
 async def test_a_dead_node_has_no_tasks_that_others_took_over_and_no_known_engine(path: Path) -> None:
     async with served(path) as (face, _, client):
         face.engines[NodeId("id-n2")] = EngineState.UP

@@ -117,3 +117,6 @@ def test_the_words_beside_an_age_say_what_is_the_matter() -> None:
     assert (why_stale(face, asked=False), why_stale(face, asked=True)) == ("no leader in reach", "")
     face.status |= {"leader_contact_age_s": 0.1, "told_commit": 67}
     assert (why_stale(face, asked=False), why_stale(face, asked=True)) == ("no leader confirmed it in time", "")
+    face.is_removed = True
+    assert why_stale(face, asked=False) == why_stale(face, asked=True)
+    assert why_stale(face, asked=True).startswith("this node was removed from the cluster")
