@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from swarm.controllers.verdict import BRAKE_WAIT_S
 from swarm.model.assignment import Assignment
 from swarm.model.command import SetReason
 from swarm.model.ids import NodeId
@@ -67,7 +68,7 @@ class Replacing:
             if held:
                 next_look = min(next_look, due)
             for assignment, task in _work_of(view, node_id):
-                wait = _why_wait(view, task, node_id) or (_why_held(view, node_id, brake_until) if held else None)
+                wait = _why_wait(view, task, node_id) or (self._why_held(view, node_id, brake_until) if held else None)
                 if held and wait is None:
                     break
                 if wait is None:
@@ -84,6 +85,15 @@ class Replacing:
         due = max(brake_until, member.paused_until if member is not None else 0.0)
         return max(due, self._seen_at[node.id] + self._grace_s.get(node.verdict.kind, 0.0))
 
+    def _why_held(self, view: ClusterView, node_id: NodeId, brake_until: float) -> str | None:
+        """What people should know of a wait that they can end. A grace or a pause passes by itself."""
+        if view.now >= brake_until:
+            return None
+        node = view.nodes[node_id]
+        wait_s = max(BRAKE_WAIT_S, self._grace_s.get(node.verdict.kind, 0.0))
+        after = f"within {wait_s:.0f} s, or after 'swarm node confirm-dead {node.name}'"
+        return f"waits, since most nodes fell silent at once: replaced {after}"
+
 
 def _work_of(view: ClusterView, node_id: NodeId) -> list[tuple[Assignment, Task]]:
     """The node's current copies that should run and are not yet replaced."""
@@ -99,14 +109,6 @@ def _work_of(view: ClusterView, node_id: NodeId) -> list[tuple[Assignment, Task]
         if assignment.desired is Desired.RUNNING:
             work.append((assignment, task))
     return work
-
-
-def _why_held(view: ClusterView, node_id: NodeId, brake_until: float) -> str | None:
-    """What people should know of a wait that they can end. A grace or a pause passes by itself."""
-    if view.now >= brake_until:
-        return None
-    name = view.nodes[node_id].name
-    return f"waits, since most nodes fell silent at once: replaced within a minute, or after 'swarm node confirm-dead {name}'"
 
 
 def _why_wait(view: ClusterView, task: Task, node_id: NodeId) -> str | None:
