@@ -25,7 +25,7 @@ import trio
 from swarm.adapters.certificates import Contexts, claimed_identity, server_name
 from swarm.adapters.listeners import listener_words
 from swarm.adapters.tls import TlsStream, shake_hands
-from swarm.errors import StartRefused, Unauthenticated, Unreachable
+from swarm.errors import StartRefused, Unauthenticated, Unreachable, UsageError
 from swarm.ports import SecureStream
 from swarm.wire.address import format_address, parse_address
 
@@ -88,7 +88,10 @@ class PeerPort:
 
     async def dial(self, address: str, protocol: str) -> SecureStream:
         """`ports.Dialer`. Raises `Unreachable` or `Unauthenticated`, both saying why in words for people."""
-        host, port = parse_address(address)
+        try:
+            host, port = parse_address(address)
+        except UsageError as error:  # of the log, not of a person: a restored cluster's first node has none until it declares one
+            raise Unreachable(error.message) from None
         plain = await _connect(host, port)
         try:
             with trio.fail_after(HANDSHAKE_S):
