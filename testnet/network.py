@@ -85,6 +85,17 @@ def create_host(layout: Layout, host: int) -> None:
     run("ip", "-n", name, "-batch", "-", text="\n".join(commands))
 
 
+def set_address(layout: Layout, host: int, address: str) -> None:
+    """Another address on eth0 in place of those that are there; whom it knew on the network is forgotten, as at a boot."""
+    commands = [
+        "addr flush dev eth0",
+        f"addr add {address}/24 dev eth0",
+        f"route replace default via {layout.gateway}",
+        "neigh flush dev eth0",
+    ]
+    run("ip", "-n", layout.namespace(host), "-batch", "-", text="\n".join(commands))
+
+
 def set_link(layout: Layout, host: int, *, up: bool) -> None:
     run("ip", "link", "set", layout.namespace(host), "up" if up else "down")
 

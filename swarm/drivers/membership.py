@@ -35,7 +35,7 @@ from swarm.membership import (
 )
 from swarm.membership.messages import parse_address
 from swarm.model.ids import NodeId
-from swarm.model.liveness import MemberView, Sample
+from swarm.model.liveness import MemberStatus, MemberView, Sample, can_store
 from swarm.ports import Clock, Connects, PacketSocket, Peers
 from swarm.wire.limits import PACKET_BYTES_MAX
 
@@ -101,6 +101,17 @@ class Gossip:
     def members(self) -> Mapping[NodeId, MemberView]:
         """As the core sees them."""
         return self._core.members()
+
+    def is_dead(self, node_id: NodeId) -> bool:
+        """As the core sees it."""
+        member = self.members().get(node_id)
+        return member is not None and member.status is MemberStatus.DEAD
+
+    def most_could_store(self, node_ids: Iterable[NodeId]) -> bool:
+        """Whether a majority of these is alive, with disks that could store what it is given."""
+        members = self.members()
+        asked = [members.get(node_id) for node_id in node_ids]
+        return 2 * sum(member is not None and can_store(member) for member in asked) > len(asked)
 
     @property
     def health_score(self) -> int:

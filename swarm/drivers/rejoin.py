@@ -291,7 +291,8 @@ class Rejoining:
             self._say(self.refused)
         elif chosen is None:
             reasons = "; ".join(f"{members[node_id].name}: {_said(answers[node_id])}" for node_id in sorted(answers))
-            self._say(f"the secret was rotated while this node was away, and no majority hands over the present one: {reasons}")
+            why = "members do not take this node's secret (rotated while it was away?), or are not where the log has them"
+            self._say(f"{why}, and no majority hands over a newer one: {reasons}")
         elif self._store.fingerprint_of(chosen.sending) != self._store.sends:
             try:
                 await self._replace(chosen)

@@ -16,6 +16,7 @@
     ├─ key_follower      the cluster's secret: follows its rotation
     ├─ rejoining         the way back after a rotation that was missed
     ├─ twins             another daemon with this node's identity
+    ├─ whereabouts       members that moved
     ├─ recovery          another recovery of this cluster
     ├─ backups           a snapshot a day
     ├─ save_members      who is admitted, into the data folder
@@ -70,13 +71,13 @@ from swarm.drivers.streams import Streams
 from swarm.drivers.submit_queue import SubmitQueue
 from swarm.drivers.twins import Twins
 from swarm.drivers.view import ViewSource
+from swarm.drivers.whereabouts import Whereabouts
 from swarm.errors import Conflict, Unavailable
 from swarm.membership import Config as MembershipConfig
 from swarm.membership import MemberChanged, MemberIdentity, Membership
 from swarm.model.command import Admit
 from swarm.model.entry import Voter
 from swarm.model.ids import NodeId, RequestId, random_id
-from swarm.model.liveness import MemberStatus, can_store
 from swarm.model.node import Node
 from swarm.node.backups import Backups
 from swarm.node.face import Face, node_state
@@ -152,6 +153,7 @@ class Daemon:
         self.log_source = LogSource(site.engine, self.clock)
         self.queue = SubmitQueue(self.replica, self.catalog, QueueFolder(folder.path), self.clock, cluster_id=cluster.cluster_id)
         self.api, self.twins = Api(self.make_face()), Twins(desk, site.port)
+        self.whereabouts = self.make_whereabouts(desk)
         desk.admit = self.admit
         self.replica.disk.on_news = lambda text: self.gossip.history.note(site.folder.name, text, about="disk")
         self.gossip.on_twin = self.twins.suspect
@@ -177,7 +179,7 @@ class Daemon:
             clock=self.clock,
             learners=lambda: tuple(Voter(n.id, n.store_generation) for n in self.admitted.nodes().values()),
             on_role=self.on_role, quorum_in_sight=self.quorum_in_sight,
-            held_back=self.admitted.held_back, name_of=self.name_of, is_dead=self.is_dead,
+            held_back=self.admitted.held_back, name_of=self.name_of, is_dead=lambda node_id: self.gossip.is_dead(node_id),
         )
 
     def make_gossip(self) -> Gossip:
@@ -232,6 +234,12 @@ class Daemon:
             self.site.port, self.admitted.nodes, self.keys.replace, leader=self.replica, removal=self.removal,
             recovery=self.recovery)  # fmt: skip
 
+    def make_whereabouts(self, desk: Desk) -> Whereabouts:
+        """Where everybody is."""
+        return Whereabouts(
+            desk, self.site.port, self.site.config.peers, admitted=self.admitted, streams=self.streams,
+            members=self.gossip.members, greet=self.gossip.join, on_found=self.tell_streams, rng=self.rng)  # fmt: skip
+
     def make_recovery(self) -> Recovery:
         """Its way into another recovery generation."""
         return Recovery(
@@ -263,15 +271,8 @@ class Daemon:
         )
 
     def quorum_in_sight(self) -> bool:
-        """Whether a majority of the voters is alive in gossip's eyes, with disks that could store what it is given."""
-        members = self.gossip.members()
-        voters = [members.get(NodeId(voter.node_id)) for voter in self.replica.configuration.voters]
-        return 2 * sum(voter is not None and can_store(voter) for voter in voters) > len(voters)
-
-    def is_dead(self, node_id: NodeId) -> bool:
-        """In gossip's eyes."""
-        member = self.gossip.members().get(node_id)
-        return member is not None and member.status is MemberStatus.DEAD
+        """Whether there may be a leader soon, as far as gossip sees."""
+        return self.gossip.most_could_store(NodeId(voter.node_id) for voter in self.replica.configuration.voters)
 
     def request_id(self) -> RequestId:
         """A fresh one."""
@@ -304,9 +305,8 @@ class Daemon:
         self.removal.read_in_log(self.site.folder.node_id in self.catalog.removed_nodes)
 
     def tell_streams(self) -> None:
-        """Whom to dial where: as they say of themselves in gossip, or the log says. One that moved can tell the log only then."""
-        said = {i: each.address for i, each in self.gossip.members().items() if each.status is MemberStatus.ALIVE}
-        self.streams.set_members({i: said.get(i, node.address) for i, node in self.admitted.nodes().items()})
+        """Whom to dial where. One that moved can tell the log only then."""
+        self.streams.set_members(self.whereabouts.addresses())
 
     def on_stream(self, node_id: NodeId, connected: bool) -> None:
         """A connection is evidence for gossip, and the way to ask where the other's packets stand."""
@@ -360,6 +360,7 @@ class Daemon:
         await nursery.start(self.declaring.run)
         await nursery.start(self.key_follower.run)
         nursery.start_soon(self.rejoining.run)
+        nursery.start_soon(self.whereabouts.run)
         await nursery.start(self.queue.run)
         listeners = ApiListeners(site.config.socket, parse_address(site.config.api_listen), door.context)
         await nursery.start(Server(self.api, listeners).run)
