@@ -24,6 +24,8 @@ ID_CHARS_MAX = 56
 PAGE_IDS = 20_000
 LOOK_S = 1.0
 SHOWN_MAX = 10
+_AGAIN = (6, 7, 8)
+"""Exit codes that say: ask again (unavailable, unknown outcome, overloaded)."""
 Item = dict[str, Any]
 
 
@@ -57,7 +59,7 @@ def batches_of(items: list[Item]) -> Iterator[list[Item]]:
 
 
 def submit_all(node: Client, items: list[Item], request_id: str) -> list[dict[str, Any]]:
-    """What became of each, in order. Raises `UnknownOutcome`, `Unavailable` or `Overloaded` with the id to go on with."""
+    """What became of each, in order. An error that leaves something to go on with says how, with the id."""
     whole = request_id or new_request_id()
     if len(whole) > ID_CHARS_MAX:
         raise UsageError("the request id is too long", cause=f"at most {ID_CHARS_MAX} characters for several tasks")
@@ -66,15 +68,22 @@ def submit_all(node: Client, items: list[Item], request_id: str) -> list[dict[st
         try:
             answer = node.write("POST", "/v1/tasks/batch", {"tasks": batch}, request_id=f"{whole}-{number}")
         except Interrupted:
-            said = f"{len(rows)} of {len(items)} tasks were submitted; what became of the others is unknown"
+            said = f"{taken_of(rows)} of {len(items)} tasks were submitted; what became of the others is unknown"
             raise Interrupted(said, request_id=whole) from None
         except OperatorError as error:
-            if error.exit_code in (6, 7, 8):
-                taken = f"{len(rows)} of {len(items)} tasks were submitted; " if rows else ""
-                error.hint = f"{taken}go on with the same file and the same id, nothing is taken twice: --request-id {whole}"
+            if rows or error.exit_code in _AGAIN:
+                first = f"{error.hint}; " if error.hint and error.exit_code not in _AGAIN else ""
+                taken = f"{taken_of(rows)} of {len(items)} tasks were submitted; " if rows else ""
+                again = f"go on with the same file and the same id, nothing is taken twice: --request-id {whole}"
+                error.hint = first + taken + again
             raise
         rows += answer.content["tasks"]
     return rows
+
+
+def taken_of(rows: list[dict[str, Any]]) -> int:
+    """How many were not refused."""
+    return sum(row["outcome"] != "refused" for row in rows)
 
 
 def report(rows: list[dict[str, Any]], output: str, *, detach: bool) -> None:
@@ -95,9 +104,9 @@ def report(rows: list[dict[str, Any]], output: str, *, detach: bool) -> None:
 
 def raise_if_refused(rows: list[dict[str, Any]]) -> None:
     """Raises `Conflict` when some were, and says what became of the others."""
-    refused = sum(row["outcome"] == "refused" for row in rows)
+    taken = taken_of(rows)
+    refused = len(rows) - taken
     if refused:
-        taken = len(rows) - refused
         others = f"the other {taken} {'is' if taken == 1 else 'are'} submitted" if taken else "none is submitted"
         raise Conflict(
             f"{refused} of {len(rows)} tasks {'was' if refused == 1 else 'were'} refused; {others}",

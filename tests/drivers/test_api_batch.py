@@ -12,8 +12,9 @@ import trio.testing
 
 from swarm.api.batch import BATCHES_MAX, ITEMS_MAX, PART_ITEMS_MAX
 from swarm.api.calls import WRITES_MAX
+from swarm.cli import submit_many
 from swarm.client.client import Client
-from swarm.errors import Overloaded, Unavailable, UnknownOutcome, UsageError
+from swarm.errors import Overloaded, Unauthorized, Unavailable, UnknownOutcome, UsageError
 from swarm.model.ids import RequestId
 from swarm.model.outcome import Applied
 from tests.drivers.test_api_commands import shell
@@ -44,6 +45,13 @@ async def test_a_batch_is_a_few_entries_and_the_same_one_again_takes_nothing_twi
         again = await asked(send, client, documents(3 * PART_ITEMS_MAX))
         assert again.content["counts"] == {"repeated": 3 * PART_ITEMS_MAX}
         assert len(face.catalog.tasks) == 3 * PART_ITEMS_MAX
+
+
+async def test_the_most_tasks_that_one_batch_may_have_are_all_taken(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        answer = await asked(send, client, documents(ITEMS_MAX))
+        assert answer.content["counts"] == {"submitted": ITEMS_MAX}
+        assert len(answer.content["tasks"]) == len(face.catalog.tasks) == ITEMS_MAX
 
 
 async def test_each_task_of_a_batch_is_taken_or_refused_by_itself(path: Path) -> None:
@@ -165,6 +173,47 @@ async def test_a_file_of_many_tasks_is_submitted_and_waited_for(tmp_path: Path) 
         listed = await swarm("task", "submit", "-d", "--file", str(tmp_path / "many.yml"))
         assert listed.code == 4 and "refused: web-0" in listed.err and "swarm task stop web-0" in listed.err
         assert "70 of 70 tasks were refused; none is submitted" in listed.err and "and 60 more" in listed.err
+
+
+async def test_a_file_of_more_tasks_than_one_request_takes_goes_in_several_and_its_repetition_makes_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit_many, "BATCH_ITEMS", 25)
+    (tmp_path / "many.yml").write_text("".join(f"---\nimage: redis:1\nname: web-{n}\n" for n in range(70)))
+    many = ("task", "submit", "-d", "-o", "json", "--request-id", "goodkey-0001", "--file", str(tmp_path / "many.yml"))
+    async with shell(tmp_path) as swarm:
+        first = json.loads(await swarm.ok(*many))
+        assert [row["name"] for row in first] == [f"web-{n}" for n in range(70)]
+        assert {row["outcome"] for row in first} == {"submitted"}
+        sent = [(request_id, len(command.submits)) for command, request_id in swarm.face.submitted]
+        assert sent == [("goodkey-0001-0/0", 25), ("goodkey-0001-1/0", 25), ("goodkey-0001-2/0", 20)]
+        again = json.loads(await swarm.ok(*many))
+        assert again == [{**row, "outcome": "repeated"} for row in first]
+        assert len({row["id"] for row in first}) == len(swarm.face.catalog.tasks) == 70
+
+
+async def test_any_error_after_some_were_taken_says_how_many_and_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit_many, "BATCH_ITEMS", 2)
+    write, asked = Client.write, list[str]()
+
+    def refuse_the_second(self: Client, method: str, path: str, *rest: Any, **named: Any) -> Any:
+        asked.append(path)
+        if len(asked) == 2:
+            raise Unauthorized("the API token is not known", hint="use another")
+        return write(self, method, path, *rest, **named)
+
+    monkeypatch.setattr(Client, "write", refuse_the_second)
+    (tmp_path / "many.yml").write_text("".join(f"---\nimage: redis:1\nname: web-{n}\n" for n in range(5)))
+    many = ("task", "submit", "-d", "--request-id", "goodkey-0001", "--file", str(tmp_path / "many.yml"))
+    async with shell(tmp_path) as swarm:
+        swarm.face.log.submit("web-1")
+        done = await swarm(*many)
+        assert done.code == Unauthorized.exit_code
+        assert "hint: use another; 1 of 5 tasks were submitted; go on with the same file and the same id" in done.err
+        assert "--request-id goodkey-0001\n" in done.err
+        assert (await swarm(*many)).code == 4 and set(swarm.face.catalog.names) == {f"web-{n}" for n in range(5)}
 
 
 async def test_those_that_were_refused_and_the_number_of_the_others_are_told(tmp_path: Path) -> None:
