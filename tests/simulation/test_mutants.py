@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from swarm.errors import BadMessage, Bug
-from tests.simulation import consensus_mutants, stream_mutants, transfer_mutants  # noqa: F401 (they register their own)
+from tests.simulation import (  # noqa: F401 (they register their own)
+    consensus_mutants,
+    decision_mutants,
+    stream_mutants,
+    transfer_mutants,
+)
 from tests.simulation.mutants import MUTANTS, SHOWN_BY, WHERE_TO_LOOK
 from tests.simulation.scenario import run_seed
 
