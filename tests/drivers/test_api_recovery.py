@@ -16,10 +16,12 @@ import trio
 from swarm.api.calls import Api
 from swarm.api.face import ApiListeners
 from swarm.api.server import Server
+from swarm.cli.recover import YES
 from swarm.consensus.recovery import Look, Survey
 from swarm.drivers.recovery import refuse_needless
 from swarm.errors import Conflict
 from swarm.model.entry import Configuration, Voter
+from swarm.model.generation import RANDOM_BITS
 from swarm.model.ids import NodeId
 from tests.drivers.test_api_commands import ActingFace, Shell
 
@@ -31,9 +33,13 @@ def look(name: str, *, leads: bool = False, age_s: float = 60.0) -> Look:
 
 
 class SurveyedFace(ActingFace):
-    """A face whose survey a test gives."""
+    """A face whose survey a test gives. `begun`: the recoveries it was told to begin, each confirmed with what."""
 
     survey = Survey(look("n1"), (), VOTERS)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[tuple[str, bool]] = []
 
     async def survey_recovery(self) -> Survey:
         await trio.lowlevel.checkpoint()
@@ -43,6 +49,12 @@ class SurveyedFace(ActingFace):
         if self.is_removed:
             raise Conflict("cannot recover here: this node was removed from the cluster")
         refuse_needless(survey, lambda node_id: self.catalog.nodes[node_id].name, even_behind=False)
+
+    async def begin_recovery(self, *, confirm: str, even_behind: bool) -> int:
+        await trio.lowlevel.checkpoint()
+        self.begun.append((confirm, even_behind))
+        self.status = {"recovery_generation": 1 << RANDOM_BITS}
+        return 1 << RANDOM_BITS
 
 
 @asynccontextmanager
@@ -97,15 +109,43 @@ async def test_on_a_removed_node_it_is_said_that_it_would_be_refused_before_anyb
         assert done.code == 4 and "cannot recover here" in done.err and "To go on without" not in done.err
 
 
+async def recover(swarm: Shell, *arguments: str, typed: str) -> tuple[int, str]:
+    """What somebody who types this is told, all into one pipe; and the exit code."""
+    done = await trio.run_process(
+        [sys.executable, "-m", "swarm", "recover", *arguments, "--socket", str(swarm.path)], stdin=typed.encode(),
+        capture_stdout=True, stderr=subprocess.STDOUT, check=False, env={**os.environ},
+    )  # fmt: skip
+    return done.returncode, done.stdout.decode()
+
+
+@pytest.mark.parametrize("typed", ["n1\n", "  n1 \n"])
+async def test_whoever_types_the_name_of_this_node_begins_the_recovery_with_it(tmp_path: Path, typed: str) -> None:
+    async with surveyed(tmp_path, Survey(look("n1"), (), VOTERS)) as swarm:
+        code, said = await recover(swarm, typed=typed)
+        assert code == 0 and said.count("To go on without") == 1
+        assert "n1 leads the cluster in recovery 1" in said and "next: start those of n2, n3 that can come back" in said
+        assert swarm.face.begun == [("n1", False)]
+
+
+@pytest.mark.parametrize("typed", ["\n", "n2\n", "", "N1\n", "n\n", "n1 n2\n", "y\n", "yes\nn1\n"])
+async def test_whoever_types_anything_else_begins_nothing(tmp_path: Path, typed: str) -> None:
+    async with surveyed(tmp_path, Survey(look("n1"), (), VOTERS)) as swarm:
+        code, said = await recover(swarm, typed=typed)
+        assert code == 2 and "not confirmed, nothing was changed" in said
+        assert swarm.face.begun == []
+
+
+async def test_a_script_that_accepts_the_loss_is_not_asked_and_what_it_began_is_what_it_asked_for(tmp_path: Path) -> None:
+    async with surveyed(tmp_path, Survey(look("n1"), (), VOTERS)) as swarm:
+        assert "n1 leads the cluster in recovery 1" in await swarm.ok("recover", YES, "--even-behind")
+        assert swarm.face.begun == [("n1", True)]
+
+
 @pytest.mark.parametrize("answer", ["\n", "n2\n", ""])
 async def test_into_one_pipe_the_table_comes_before_the_question_and_the_error_last_and_an_empty_line_is_a_no(
     tmp_path: Path, answer: str
 ) -> None:
     async with surveyed(tmp_path, Survey(look("n1"), (), VOTERS)) as swarm:
-        done = await trio.run_process(
-            [sys.executable, "-m", "swarm", "recover", "--socket", str(swarm.path)], stdin=answer.encode(),
-            capture_stdout=True, stderr=subprocess.STDOUT, check=False, env={**os.environ},
-        )  # fmt: skip
-    said = done.stdout.decode()
-    assert done.returncode == 2 and said.count("To go on without") == 1
+        code, said = await recover(swarm, typed=answer)
+    assert code == 2 and said.count("To go on without") == 1
     assert said.index("SURVIVOR") < said.index("lost:") < said.index("To go on without") < said.index("error: not confirmed")

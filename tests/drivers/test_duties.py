@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
+import pytest
 import trio
 import trio.testing
 from msgspec.structs import replace
@@ -16,7 +18,7 @@ from swarm.drivers.consensus import Replica
 from swarm.drivers.controllers import Duties
 from swarm.drivers.leaving import GIVE_AWAY_S, Leaving
 from swarm.drivers.view import ViewSource
-from swarm.model.command import Found, Report, Reports, SetNode, Submit
+from swarm.model.command import Found, Report, Reports, SetNode, Submit, SubmitMany
 from swarm.model.entry import KIND_FOUND, Entry, HardState, Voter
 from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
 from swarm.model.liveness import MemberStatus
@@ -151,6 +153,45 @@ async def test_sixty_tasks_are_spread_over_three_nodes_each_proposed_once(autoju
         await eventually(lambda: len(catalog.assignments) == 60)
         assert sorted(len(catalog.by_node[node.id]) for node in NODES) == [20, 20, 20]
         assert cluster.duties[leader].counters["proposed_Assign"] == 60
+
+
+class LosesTheLead:
+    """A replica that takes one proposal, and then leads no more, or in another term and then no more."""
+
+    def __init__(self, replica: Replica, lost: str) -> None:
+        self.replica, self.lost, self.proposed = replica, lost, 0
+        self.over = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.replica, name)
+
+    @property
+    def may_act(self) -> bool:
+        return self.replica.may_act and not self.over and not (self.proposed and self.lost == "the lease")
+
+    @property
+    def term(self) -> int:
+        self.over = self.proposed > 0
+        return self.replica.term + (self.lost == "the term" and self.over)
+
+    def propose_packed(self, *packed: Any) -> Any:
+        self.proposed += 1
+        return self.replica.propose_packed(*packed)
+
+
+@pytest.mark.parametrize("lost", ["the lease", "the term"])
+async def test_what_was_decided_is_not_proposed_once_the_lead_is_lost_in_between(
+    autojump_clock: trio.testing.MockClock, lost: str
+) -> None:
+    async with three_nodes() as cluster:
+        leader = await cluster.leader()
+        duties = cluster.duties[leader]
+        replica = LosesTheLead(cluster.replicas[leader], lost)
+        tasks = tuple(Submit(TaskId(f"t{number}"), make_spec(f"web-{number}")) for number in range(3))
+        duties._replica = replica  # type: ignore[assignment]
+        await cluster.submit(SubmitMany(tasks))
+        await eventually(lambda: replica.proposed > 0)
+        assert duties.counters["proposed_Assign"] == 1, "of three that one look had decided on"
 
 
 async def test_a_silent_hosts_work_runs_elsewhere_soon_and_a_gone_daemons_after_its_grace(

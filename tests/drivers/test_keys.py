@@ -189,6 +189,8 @@ async def test_a_rotation_reaches_the_folder_the_packets_the_port_and_the_token_
     assert len(set(cluster.secrets())) == 1
     fresh = parse_token(cluster.secrets()[0])
     assert fresh != FIRST and all(fresh not in entry.payload for entry in cluster.shared.log.entries)
+    snapshot = b"".join(cluster.catalog.snapshot_slices())
+    assert b"n1" in snapshot and all(each not in snapshot for each in (fresh, FIRST, fresh.hex().encode(), FIRST.hex().encode()))
     for daemon in cluster.daemons:
         file = daemon.folder.cluster
         assert file is not None

@@ -6,7 +6,7 @@ import gc
 import random
 import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import msgspec
 import pytest
@@ -16,17 +16,19 @@ import trio.testing
 from swarm.consensus.config import ConsensusConfig
 from swarm.consensus.effects import Role
 from swarm.consensus.log import Log
+from swarm.drivers import replica_relay
 from swarm.drivers.consensus import Replica
 from swarm.drivers.replica_disk import OFFER_AGAIN_S, full_text
 from swarm.drivers.replica_forward import PROPOSE_CALL, ProposeCall, pack_command
+from swarm.drivers.replica_relay import RELAY_CALL, Relay, RelayCall, RelayReply
 from swarm.drivers.replica_snapshots import CALL as SNAPSHOT_CALL
-from swarm.errors import Bug, DiskFull, StoreFailure, Unavailable, UnknownEntry, UnknownOutcome
+from swarm.errors import Bug, DiskFull, Overloaded, StoreFailure, Unavailable, UnknownEntry, UnknownOutcome
 from swarm.model.command import Found, SetReason
 from swarm.model.entry import KIND_FOUND, Entry, HardState, Voter
 from swarm.model.ids import ClusterId, NodeId, RequestId, TaskId
 from swarm.model.outcome import Applied
 from swarm.ports import Batch, DiskRoom, Stored
-from swarm.wire.codec import encode
+from swarm.wire.codec import decode_untrusted, encode
 from tests.fakes.memory_peers import MemoryNetwork
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.steps import Steps
@@ -462,18 +464,19 @@ class TornLog(Log):
         raise Bug("an invariant of the log is broken")
 
 
-@pytest.mark.parametrize("asked_over", ["a peer's call", "the API"])
+@pytest.mark.parametrize("asked_over", ["a peer's call", "the API", "a message"])
 async def test_a_core_that_breaks_ends_the_replica_whoever_asked_it(
     autojump_clock: trio.testing.MockClock, asked_over: str
 ) -> None:
-    refused = False
+    refused = asked_over == "a message"
     with pytest.raises(BaseExceptionGroup) as caught:
         async with three_nodes() as world:
             leader, other = await world.leader(), (await world.others())[0]
-            leader.core._state.log.__class__ = TornLog
+            broken = other if asked_over == "a message" else leader
+            broken.core._state.log.__class__ = TornLog
             index = leader.last_index
-            with pytest.raises(Bug):
-                if asked_over == "the API":
+            with pytest.raises(Bug) if broken is leader else nullcontext():
+                if broken is other or asked_over == "the API":
                     await leader.submit(command("x"), request_id=RequestId("r"))
                 else:
                     call = encode(ProposeCall(*pack_command(command("x")), RequestId("r")))
@@ -481,7 +484,7 @@ async def test_a_core_that_breaks_ends_the_replica_whoever_asked_it(
             refused = True
             await trio.sleep(5)
     assert refused and caught.group_contains(Bug)
-    held = [each for store in world.stores.values() for each in store.durable.entries if each.index > index]
+    held = [each for each in world.stores[broken.node_id].durable.entries if each.index > index]
     assert held == [], "nothing of the broken change left that node, not even to its disk"
 
 
@@ -519,6 +522,38 @@ async def test_a_relay_that_does_not_reach_the_leader_either_is_the_last_hop(aut
         with pytest.raises(Unavailable) as refused:
             await one.submit(command("x"), request_id=RequestId("to-nobody"), timeout_s=0.3)
         assert not any(letter * 32 in f"{refused.value.message} {refused.value.cause} {refused.value.hint}" for letter in "abcd")
+
+
+async def test_only_so_many_requests_are_carried_for_others_at_once(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_relay, "ANSWERED_MAX", 2)
+    network, may_end, told = MemoryNetwork(), trio.Event(), list[str]()
+
+    async def submit(call: RelayCall, timeout_s: float) -> Applied:
+        await may_end.wait()
+        return Applied(7)
+
+    one, other = network.peers(NAMES[0]), network.peers(NAMES[1])
+    Relay(one, submit, lambda: NAMES).register()
+
+    async def ask() -> None:
+        call = encode(RelayCall(*pack_command(command("x")), RequestId("r")))
+        try:
+            answer = await other.call(NAMES[0], RELAY_CALL, call, timeout_s=9)
+            told.append(str(decode_untrusted(answer, RelayReply, bytes_max=99).index))
+        except Overloaded as error:
+            told.append(error.message)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(ask)
+        await trio.sleep(1)
+        assert told == ["too many requests are carried for other nodes"]
+        may_end.set()
+        await trio.sleep(1)
+        await ask()
+    assert told[1:] == ["7", "7", "7"]
 
 
 @pytest.mark.parametrize(("known", "outcome"), [(True, Unavailable), (False, UnknownOutcome)])

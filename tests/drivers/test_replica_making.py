@@ -135,3 +135,30 @@ async def test_a_node_that_halts_in_the_middle_of_a_slice_begins_no_snapshot(aut
         await trio.sleep(2)
         assert behind.halted and behind.applied_index == 25 and behind.core.snapshot is None
         assert leader.core.snapshot is not None, "the others go on"
+
+
+async def test_while_a_snapshot_is_streamed_the_lease_is_held_up_by_the_very_follower_that_takes_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with three_nodes(SHORT) as world:
+        leader = await world.leader()
+        behind, other = await world.others()
+        for name in NAMES[:3]:
+            world.network.cuts |= {(behind.node_id, name), (name, behind.node_id)}
+        await submit(world, 70)
+        store = world.stores[behind.node_id]
+        store.spool_gate = trio.Event()
+        world.network.heal()
+        await trio.sleep(0.5)
+        world.crash(other.node_id)
+        await trio.sleep(1)
+        term, stored = leader.core.term, behind.applied_index
+        for _ in range(500):
+            await trio.sleep(0.01)
+            assert leader.core.lease_valid(trio.current_time()), "two of three are there, and this one takes a snapshot"
+            assert trio.current_time() - behind.core.leader_contact <= 2 * SHORT.heartbeat_s
+        assert len(store.spools) == 1 and behind.applied_index == stored, "it was under way all the time"
+        store.spool_gate.set()
+        await submit(world, 1, first=70)
+        assert world.tapes[behind.node_id].requests == [f"r{number}" for number in range(71)]
+        assert leader.core.term == term

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from swarm.adapters.queue_folder import FOLDER, QueueFolder
+from swarm.catalog import requests
 from swarm.catalog.requests import KEPT_S as REMEMBERED_S
 from swarm.drivers import submit_queue
 from swarm.drivers.submit_queue import SubmitQueue
@@ -285,6 +286,24 @@ def test_the_log_refuses_a_queued_submit_of_which_it_may_have_forgotten() -> Non
     refused = log.apply(late, ONE)
     assert refused.outcome is not None and "may have forgotten" in refused.outcome.cause
     assert log.catalog.tasks == {}
+
+
+def test_the_log_refuses_a_queued_submit_whose_request_id_it_may_have_forgotten_for_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(requests, "KEPT_MAX", 3)
+    log = Log(make_node("n1"))
+    log.must(Submit(TASK, make_spec("web")), ONE)
+    log.must(StopTask(TASK))
+    log.must(RemoveTask(TASK))
+    asked_utc = log.time_utc
+    for number in range(2, 5):
+        log.time_utc += 60.0
+        log.must(Submit(TaskId(f"t{number}"), make_spec(f"web-{number}")), f"request-{number}")
+    refused = log.apply(SubmitQueued(TASK, make_spec("web"), asked_utc), ONE)
+    assert refused.outcome is not None and "may have forgotten" in refused.outcome.cause and not refused.repeated
+    assert TASK not in log.catalog.tasks, "it was applied, and removed since"
+    log.must(SubmitQueued(TASK, make_spec("web"), log.time_utc), "request-5")
 
 
 def test_a_queued_submit_that_did_not_expire_is_never_too_old_for_the_log() -> None:

@@ -60,6 +60,11 @@ def campaigning(node: Consensus, *, grants: tuple[NodeId, ...] = (B, C)) -> floa
 
 def leading(held: Stored, *, grants: tuple[NodeId, ...] = (B, C)) -> tuple[Consensus, float]:
     node = core("a", held)
+    return node, elected(node, grants=grants)
+
+
+def elected(node: Consensus, *, grants: tuple[NodeId, ...] = (B, C)) -> float:
+    """Wait out the timeout, win the pre-vote and the votes. Returns the time."""
     now = campaigning(node, grants=grants)
     effects(node, now)
     for voter in grants:
@@ -67,7 +72,7 @@ def leading(held: Stored, *, grants: tuple[NodeId, ...] = (B, C)) -> tuple[Conse
         if node.role is Role.LEADER:
             break
     assert node.role is Role.LEADER
-    return node, now
+    return now
 
 
 def follower(held: Stored) -> Consensus:

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
+
 from swarm.consensus.effects import Persist, RestoreSnapshot, Role
-from swarm.consensus.messages import Append, AppendReply, Heartbeat, Vote, VoteReply
-from swarm.model.entry import Configuration, SnapshotMeta
+from swarm.consensus.messages import Append, AppendReply, Heartbeat, HeartbeatReply, Vote, VoteReply
+from swarm.errors import Unavailable
+from swarm.model.entry import Configuration, Entry, SnapshotMeta, Voter
 from swarm.model.ids import NodeId
-from tests.fakes.consensus_cluster import core, founding, stored, voters
-from tests.paper.test_raft_paper import LATE, B, C, D, E, campaigning, effects, entry, follower, leading, sent
+from tests.fakes.consensus_cluster import Cluster, core, founding, stored, voters
+from tests.paper.test_raft_paper import LATE, B, C, D, E, campaigning, effects, elected, entry, follower, leading, sent
 
 
 def meta(index: int, term: int, names: str = "abc") -> SnapshotMeta:
@@ -54,6 +57,71 @@ def test_5_4_3_a_leader_of_a_later_term_commits_what_it_found_with_its_own_first
     assert node.commit_index == 0
     node.on_message(B, AppendReply(node.term, 0, 1, True, 3), now)
     assert node.commit_index == 3
+
+
+class Applied:
+    """What each server applied, and what any server applied at each index."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.at: dict[int, Entry] = {}
+        self._seen = dict.fromkeys(cluster.nodes, 0)
+
+    def look(self) -> None:
+        for name, last in self._seen.items():
+            for each in self.cluster.applied[name][last:]:
+                self._seen[name] += 1
+                assert each.index == self._seen[name], f"{name} applied {each.index} after {self._seen[name] - 1}"
+                assert self.at.setdefault(each.index, each) == each, f"{name} applied another entry at {each.index}"
+
+
+@pytest.mark.parametrize("seed", "0123")
+@pytest.mark.parametrize("heard_by", [0, 1])
+def test_5_4_3_no_two_servers_apply_different_entries_at_one_index_and_all_apply_in_its_order(heard_by: int, seed: str) -> None:
+    """State Machine Safety (figure 3). Six leaders in a row are cut off with entries that no majority has; some of them are on
+    another server's disk, and are overwritten or committed by a later leader."""
+    cluster = Cluster("abcde", seed=seed)
+    applied = Applied(cluster)
+    cluster.run(3, each=applied.look)
+    for number in range(6):
+        leader = cluster.leader()
+        hearers = sorted(set("abcde") - {leader})[number % 4 :][:heard_by]
+        cluster.isolate(leader)
+        cluster.cuts -= {(leader, name) for name in hearers}
+        for each in range(3):
+            cluster.propose(f"{number}.{each} of {leader}", leader)
+        cluster.run(0.05, each=applied.look)
+        cluster.isolate(leader)
+        cluster.run(5, each=applied.look)
+        cluster.propose(f"{number} kept")
+        cluster.run(0.5, each=applied.look)
+        cluster.cuts.clear()
+        cluster.run(0.5 * (number % 3), each=applied.look)
+    cluster.run(3, each=applied.look)
+    assert [line for line in cluster.trace if " lost " in line], "there were conflicts"
+    assert [text for text in cluster.texts("a") if "kept" in text] == [f"{number} kept" for number in range(6)]
+    assert all(cluster.applied[name] == list(applied.at.values()) for name in "abcde"), "all of them, the same"
+
+
+def test_6_no_voters_change_before_this_leaders_own_term_has_committed() -> None:
+    """The bug of the one-step change (raft-dev, 2015): a leader whose own term has nothing committed may not know of a change
+    that was."""
+    node = follower(stored(founding("abc")))
+    node.on_message(B, Append(2, 0, 1, 1, 1, (), 1), LATE)
+    effects(node, LATE)
+    assert node.is_configuration_committed, "nothing else forbids it"
+    now = elected(node)
+    effects(node, now)
+    node.on_message(B, HeartbeatReply(node.term, 0, 1, 1, 1, 1, 0, 0), now)
+    assert node.lease_valid(now)
+    target = (Voter("a", 1), Voter("b", 1))
+    with pytest.raises(Unavailable, match="this leader's own term is not committed yet"):
+        node.propose_configuration(target, now, now)
+    assert (node.last_index, node.configuration) == (2, Configuration(voters("abc"))), "nothing was done"
+    node.on_message(B, AppendReply(node.term, 0, 1, True, 2), now)
+    assert node.commit_index == 2
+    node.propose_configuration(target, now, now)
+    assert node.configuration == Configuration(target, voters("abc"))
 
 
 def test_6_a_vote_request_is_disregarded_while_a_leader_is_heard() -> None:

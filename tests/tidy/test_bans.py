@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from tests.tidy.source import ROOT, core_modules, imports, modules
+from tests.tidy.source import ROOT, Module, core_modules, imports, modules
 
 THE_WORLD = {"trio", "time", "os", "socket", "datetime", "subprocess", "threading", "asyncio", "secrets", "uuid", "pathlib"}
 """A core reads no clock, does no I/O and starts nothing. `random` is looked at on its own: its class may be named."""
@@ -29,6 +29,31 @@ def test_cores_do_not_touch_the_world() -> None:
         if name.split(".")[0] in THE_WORLD
     ]
     assert wrong == []
+
+
+CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime"}
+"""Of the module `time`; each has a twin that ends in `_ns`. Wall time (`time.time`) is for people, and no matter of this rule."""
+
+CLOCKS_ALLOWED = {"swarm/adapters/clock.py": {"clock_gettime"}} | {
+    f"swarm/cli/{name}.py": {"monotonic"} for name in ("down", "node", "recover", "secret", "submit", "submit_many", "task")
+}
+"""The one place where the daemon's clock is read, which runs on while the host sleeps (PROTOCOLS S16), and commands at which a
+person waits: those wait the longer after a sleep, which harms nobody."""
+
+
+def clock_reads(module: Module) -> set[str]:
+    """Which clocks of the module `time` it names, called or not, and by whatever name it imports them."""
+    imported = {name.removeprefix("time.") for _, name in imports(module) if name.startswith("time.")}
+    named = {
+        node.attr for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time"
+    }  # fmt: skip
+    return {name for name in imported | named if name.removesuffix("_ns") in CLOCKS}
+
+
+def test_nothing_that_must_survive_a_suspend_reads_a_clock_that_stops_in_it() -> None:
+    found = {module.path: clock_reads(module) for module in modules()}
+    assert {path: names for path, names in found.items() if names} == CLOCKS_ALLOWED
 
 
 def test_cores_draw_only_from_the_random_they_are_handed() -> None:

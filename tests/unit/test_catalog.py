@@ -102,13 +102,30 @@ def test_nothing_is_assigned_to_a_node_under_a_verdict_of_death(kind: VerdictKin
     assert "dead" in refused(log.apply(Assign(task_id, 1, NodeId("id-n1"))))
 
 
-def test_a_task_with_a_volume_stays_on_the_node_of_its_first_placement() -> None:
+@pytest.mark.parametrize("mount", [Mount(MountKind.VOLUME, "data", "/data"), Mount(MountKind.BIND, "/srv", "/data")])
+def test_a_task_with_a_volume_stays_on_the_node_of_its_first_placement(mount: Mount) -> None:
     log = three()
-    task_id, assignment = log.running("db", "n1", mounts=(Mount(MountKind.VOLUME, "data", "/data"),))
+    task_id, assignment = log.running("db", "n1", mounts=(mount,))
     log.must(StopAssignment(assignment, "drain"))
     log.report(assignment, Phase.STOPPED)
     assert log.catalog.tasks[task_id].pinned_node == "id-n1"
     assert "its data is on" in refused(log.apply(Assign(task_id, 2, NodeId("id-n2"))))
+
+
+@pytest.mark.parametrize(
+    ("mount", "elsewhere"),
+    [
+        (Mount(MountKind.VOLUME, "data", "/data"), True),
+        (Mount(MountKind.VOLUME, "", "/data"), False),
+        (Mount(MountKind.BIND, "/srv", "/data", read_only=True), False),
+    ],
+)
+def test_a_task_without_data_of_its_own_and_one_that_may_start_empty_run_anywhere(mount: Mount, elsewhere: bool) -> None:
+    log = three()
+    task_id, assignment = log.running("db", "n1", mounts=(mount,), volume_elsewhere=elsewhere)
+    log.must(StopAssignment(assignment, "drain"))
+    log.report(assignment, Phase.STOPPED)
+    log.must(Assign(task_id, 2, NodeId("id-n2")))
 
 
 def test_reports_that_are_old_foreign_or_illegal_are_dropped_and_counted() -> None:
