@@ -83,11 +83,8 @@ class Replica:
         is told of every change of role, term or known leader. `quorum_in_sight`: whether so many voters are there, as far as
         gossip sees, that a leader may soon be elected. `name_of` gives a node's name for people. `is_dead`: in gossip's eyes;
         nothing is asked of such a node, since nobody could say what became of it."""
-        self._clock = clock
-        self._peers = peers
-        self._learners = learners
-        self._on_role = on_role
-        self._held_back = held_back
+        self._clock, self._peers, self._learners = clock, peers, learners
+        self._on_role, self._held_back = on_role, held_back
         self._core = Consensus(
             me=me, recovery_generation=recovery_generation, config=config, rng=rng, stored=stored, now=clock.now()
         )
@@ -147,6 +144,11 @@ class Replica:
         return max(0.0, self._clock.now() - self._core.leader_contact)
 
     @property
+    def current_at(self) -> float:
+        """When the catalog last had all that leaders had named as committed (`consensus.freshness`); -inf when never."""
+        return self._core.freshness.at
+
+    @property
     def commit_index(self) -> int:
         return self._core.commit_index
 
@@ -162,7 +164,7 @@ class Replica:
     @property
     def has_caught_up(self) -> bool:
         """Whether the catalog has had, at some moment of this life of the daemon, all that its leader knew to be committed."""
-        return self.applied_index > 0 and math.isfinite(self._core.freshness.at)
+        return self.applied_index > 0 and math.isfinite(self.current_at)
 
     @property
     def configuration(self) -> Configuration:

@@ -66,7 +66,7 @@ class ReplicaView(Protocol):
     """What the runner needs of the consensus driver."""
 
     @property
-    def leader_contact_age_s(self) -> float: ...
+    def current_at(self) -> float: ...
     def subscribe(self, callback: Callable[[Changes], None]) -> None: ...
     async def submit(self, command: Any, *, request_id: RequestId, timeout_s: float = ...) -> Any: ...
     async def read_barrier(self, timeout_s: float = ...) -> int: ...
@@ -205,10 +205,9 @@ class RunnerDriver:
             self._wake = trio.Event()
 
     def _take_news(self, now: float) -> None:
-        """The leader's last sign, and what the log changed for this node."""
-        age_s = self._replica.leader_contact_age_s
-        if now - age_s > self._core.fence.last_contact:
-            self._core.on_leader_contact(now - age_s)
+        """When the catalog was last current, and what the log changed for this node."""
+        if self._replica.current_at > self._core.fence.current_at:
+            self._core.on_current(self._replica.current_at)
         if self._holdings.stale and not self._core.disowned:
             applied_index, held = self._holdings.held()
             self._core.on_assignments(applied_index, held, now)

@@ -213,7 +213,7 @@ class Face:
         return age_s if age_s > 0 else math.inf
 
     def _state_age_s(self) -> float:
-        return max(0.0, self._clock.now() - self._replica.core.freshness.at)
+        return max(0.0, self._clock.now() - self._replica.current_at)
 
     def explain(self, task_id: TaskId) -> Explanation:
         found = scheduler.explain(self._view(), task_id)

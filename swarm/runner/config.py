@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class RunnerConfig:
     """Defaults are for daemons; the simulation uses the same."""
 
-    leader_silence_s: float = 5.0
-    """Without a word of the leader for this long the fence goes down. Lower: needless barriers on a loaded host. Higher: a node
-    that was cut off may start what was placed elsewhere meanwhile; it must stay below the time to replace a silent host's work
-    plus the age of what a node in a minority can still apply."""
+    stale_after_s: float = 5.0
+    """When what is applied was last all that leaders had named so long ago, the fence goes down. Lower: needless barriers on a
+    loaded host. Higher: a node that was cut off, or takes no entries, may start what was placed elsewhere meanwhile; it must stay
+    below the time to replace a silent host's work plus the age of what a node in a minority can still apply."""
     barrier_retry_s: float = 0.5
     """How often an unanswered barrier is asked again."""
     reboot_wait_s: float = 30.0

@@ -108,10 +108,11 @@ class Runner:
                 copy.gone = True
         self._decide_all()
 
-    def on_leader_contact(self, now: float) -> None:
-        """The leader was heard (an append or heartbeat of its term), or this node leads and its lease is valid."""
-        self.fence.maybe_lower(now)
-        self.fence.on_contact(now)
+    def on_current(self, at: float) -> None:
+        """At that moment what is applied here was all that leaders had named as committed: one that is heard says nothing of the
+        assignments held here while its entries are not applied (a full disk, a long way behind)."""
+        self.fence.maybe_lower(at)
+        self.fence.on_current(at)
 
     def on_reconnect(self, now: float) -> None:
         """This node was cut off from the cluster: what it knows may be old."""
@@ -200,7 +201,7 @@ class Runner:
 
     def on_stall(self, gap_s: float, now: float) -> None:
         """This process slept: leader contacts queued meanwhile are old news, so a long gap lowers the fence."""
-        if gap_s >= self.config.leader_silence_s:
+        if gap_s >= self.config.stale_after_s:
             self.fence.lower(now)
         self.tick(now)
 

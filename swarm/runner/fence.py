@@ -1,8 +1,9 @@
 """The fence: nothing new is started on news that may be old (DESIGN, section 9).
 
-A node that was cut off still holds assignments which the leader has long given to others. So after a start, a reconnect, a stall
-or some seconds without the leader the fence is down. It asks a barrier: the commit index of a leader inside its lease, named
-after the fence went down. Once this node has applied that far, everything decided before is known here, and the fence is up.
+A node that was cut off, or whose disk took no entries, still holds assignments which the leader has long given to others. So
+after a start, a reconnect, a stall, or some seconds in which it had not applied what a leader had named, the fence is down. It
+asks a barrier: the commit index of a leader inside its lease, named after the fence went down. Once this node has applied that
+far, everything decided before is known here, and the fence is up.
 
 After a reboot nobody's containers run, so there is nothing to adopt and a whole cluster may be waiting for each other: with no
 leader in reach the assignments last held are started after a wait. Not on a node that knows, or was told, that it was removed:
@@ -29,21 +30,21 @@ class Fence:
         self.number = 1
         self.started_at = now
         self.rebooted = rebooted
-        self.last_contact = now
+        self.current_at = now
         self._ask_at = now
         self._needed: int | None = None
 
     @property
     def next_deadline(self) -> float:
-        """When to ask again, when the leader has been silent too long, or when the wait after a reboot is over."""
+        """When to ask again, when the last moment of being current is too long ago, or when the wait after a reboot is over."""
         if self._needed is not None:
-            return self.last_contact + self.config.leader_silence_s
+            return self.current_at + self.config.stale_after_s
         reboot = self.started_at + self.config.reboot_wait_s if self.rebooted else math.inf
         return min(self._ask_at, reboot)
 
-    def on_contact(self, now: float) -> None:
-        """The leader was heard. Does not raise the fence: only an answered question does."""
-        self.last_contact = max(self.last_contact, now)
+    def on_current(self, at: float) -> None:
+        """All that a leader had named was applied. Does not raise the fence: only an answered question does."""
+        self.current_at = max(self.current_at, at)
 
     def lower(self, now: float) -> None:
         """Forget what was known to be fresh and ask anew."""
@@ -56,13 +57,13 @@ class Fence:
         if number != self.number:
             return False
         self._needed = commit_index if self._needed is None else min(self._needed, commit_index)
-        self.last_contact = max(self.last_contact, now)
+        self.current_at = max(self.current_at, now)
         self.rebooted = False
         return True
 
     def maybe_lower(self, now: float) -> bool:
-        """Go down after too long a silence. True when that happened."""
-        if self._needed is None or now - self.last_contact < self.config.leader_silence_s:
+        """Go down when nothing was current for too long. True when that happened."""
+        if self._needed is None or now - self.current_at < self.config.stale_after_s:
             return False
         self.lower(now)
         return True

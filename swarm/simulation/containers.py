@@ -60,7 +60,6 @@ class Containers:
         self._begun: set[int] = set()
         self._reports = 0
         self._samples = 0
-        self._contact = float("-inf")
         self._listed_at = float("-inf")
         self._keeping = False
         replica.on_applied.append(self._on_applied)
@@ -92,11 +91,8 @@ class Containers:
         now = self.daemon.now()
         self.daemon.later(LOOK_EVERY_S, None, self._look)
         self.dirty = True
-        consensus = self.replica.core
-        if consensus.leader_contact > self._contact:
-            self._contact = consensus.leader_contact
-            if consensus.leader_id != self.daemon.node_id or consensus.lease_valid(now):
-                self.core.on_leader_contact(now)
+        if self.replica.core.freshness.at > self.core.fence.current_at:
+            self.core.on_current(self.replica.core.freshness.at)
         state = self.engine.state
         self.core.on_engine(state, now)
         if state is EngineState.UP and self.engine.listener is None:

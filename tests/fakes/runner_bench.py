@@ -112,7 +112,7 @@ class Bench:
         if life != self._life:
             return
         if self.leader:
-            self.core.on_leader_contact(self.now)
+            self.core.on_current(self.now)
         if self.engine_up and int(self.now) % 30 == 0:
             self.core.on_containers(self.containers.list(), self.now, self.now)
         self.after(1.0, lambda: self._every_second(life))

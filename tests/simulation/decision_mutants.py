@@ -13,15 +13,18 @@ from swarm.membership import investigation
 from swarm.membership.evidence import Finding
 from swarm.model.node import VerdictKind
 from swarm.runner import labels
-from tests.simulation.mutants import WHERE_TO_LOOK, mutant, patched
+from swarm.simulation.containers import Containers
+from tests.simulation.mutants import SHOWN_BY, WHERE_TO_LOOK, mutant, patched
 
 WHERE_TO_LOOK.update(
     {
         "a_runner_runs_what_is_anothers": {"hosts": 2, "kinds": ("slow_engine",)},
+        "a_leader_that_is_heard_is_news": {"hosts": 3, "kinds": ("full", "power", "crown", "cut", "daemon")},
         "a_gone_daemon_is_called_a_silent_host": {"hosts": 3, "kinds": ("daemon",), "every_s": 1.0},
         "a_stalled_daemon_is_called_a_silent_host": {"hosts": 3, "kinds": ("freeze",), "every_s": 1.0},
     }
 )
+SHOWN_BY.update({"a_leader_that_is_heard_is_news": 266})
 
 
 @mutant
@@ -45,6 +48,19 @@ def a_runner_runs_what_is_anothers() -> Iterator[None]:
         return {each.id: (msgspec.structs.replace(each, node_id=node_id), self.tasks[each.task_id]) for each in others}
 
     with patched(Catalog, "held_by", held_by):
+        yield
+
+
+@mutant
+def a_leader_that_is_heard_is_news() -> Iterator[None]:
+    """A runner takes the word of a leader for the newest state, though its entries are not applied here."""
+    look = Containers._look
+
+    def looks(self: Containers) -> None:
+        self.core.fence.on_current(self.replica.core.leader_contact)
+        look(self)
+
+    with patched(Containers, "_look", looks):
         yield
 
 

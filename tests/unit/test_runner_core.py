@@ -115,7 +115,7 @@ def test_a_leader_that_is_heard_but_never_asked_raises_nothing() -> None:
     bench = Bench(leader=False)
     bench.assign()
     for _ in range(20):
-        bench.core.on_leader_contact(bench.now)
+        bench.core.on_current(bench.now)
         bench.run(1)
     assert bench.begun(Run) == 0
 
