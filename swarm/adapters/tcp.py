@@ -205,6 +205,8 @@ async def _connect(host: str, port: int) -> trio.SocketStream:
         raise Unreachable(f"the name {host!r} cannot be resolved: {error.strerror or error}") from None
     except OSError as error:
         raise Unreachable(_connect_error(error)) from None
+    except ValueError as error:  # a name that no resolver takes, out of the log
+        raise Unreachable(f"the name {host!r} cannot be resolved: {error}") from None
     _tune(plain)
     return plain
 

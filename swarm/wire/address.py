@@ -13,7 +13,9 @@ from swarm.errors import UsageError
 PEER_PORT = 4747
 """UDP gossip and TCP peers."""
 
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
+"""RFC 1123, and the underscore. What it lets through can be asked of a resolver, which breaks on longer or empty labels."""
 
 
 def parse_address(text: str, default_port: int = PEER_PORT) -> tuple[str, int]:
@@ -30,6 +32,15 @@ def parse_address(text: str, default_port: int = PEER_PORT) -> tuple[str, int]:
     if not _is_ip(host) and _HOST.fullmatch(host) is None:
         raise _bad(text, f"{host!r} is neither an IP address nor a host name")
     return host, int(port)
+
+
+def is_ip_and_port(text: str) -> bool:
+    """Whether it is what `format_address` makes of an IP address: what members say of themselves."""
+    try:
+        host, port = parse_address(text, 0)
+    except UsageError:
+        return False
+    return _is_ip(host) and "%" not in host and text == format_address(host, port)
 
 
 def format_address(host: str, port: int) -> str:

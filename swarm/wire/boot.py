@@ -21,6 +21,7 @@ from swarm.model.entry import Entry
 from swarm.model.ids import ClusterId, NodeId, is_id
 from swarm.model.node import Node
 from swarm.wire import codec
+from swarm.wire.address import is_ip_and_port
 from swarm.wire.limits import PAYLOAD_BYTES_MAX
 from swarm.wire.text import plain_text
 
@@ -171,12 +172,14 @@ def decode_payload_untrusted(data: bytes, kind: type[StructT]) -> StructT:
 
 
 def check_node(node: Node) -> None:
-    """Raise `BadMessage` unless id, key and fingerprint are what they claim to be."""
+    """Raise `BadMessage` unless id, key and fingerprint are what they claim to be, and the address one that can be dialed."""
     _check_ids((node.id,))
     if hashlib.sha256(node.public_key).digest() != node.fingerprint:
         raise BadMessage("a fingerprint that is not the key's")
-    if not 0 < len(node.name) <= 255 or not node.name.isprintable() or not 0 < len(node.address) <= 300:
-        raise BadMessage("a node without a usable name or address")
+    if not 0 < len(node.name) <= 255 or not node.name.isprintable():
+        raise BadMessage("a node without a usable name")
+    if not is_ip_and_port(node.address):
+        raise BadMessage("a node without an address of the form ip:port")
 
 
 def _check_ids(ids: tuple[NodeId, ...]) -> None:

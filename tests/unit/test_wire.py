@@ -9,12 +9,22 @@ from swarm.errors import BadMessage, Unauthenticated, UsageError
 from swarm.model.ids import ClusterId, NodeId
 from swarm.wire import envelope, frame, keys
 from swarm.wire.address import format_address, parse_address
-from swarm.wire.boot import Refused, decode_reply_untrusted, encode_boot
+from swarm.wire.boot import (
+    Greet,
+    Greeting,
+    Join,
+    Refused,
+    Welcome,
+    decode_question_untrusted,
+    decode_reply_untrusted,
+    encode_boot,
+)
 from swarm.wire.envelope import Replayed, Sealer, UnknownKey
 from swarm.wire.frame import Failure
 from swarm.wire.keys import Keyring
 from swarm.wire.rejoin import decode_recall_reply_untrusted
 from swarm.wire.token import new_token, parse_token
+from tests.fakes.loopback_members import node_of
 
 CLUSTER, OTHER_CLUSTER = ClusterId("ab" * 16), ClusterId("cd" * 16)
 ONE, TWO = NodeId("11" * 16), NodeId("22" * 16)
@@ -193,6 +203,8 @@ def test_a_frame_over_the_limit_is_refused_by_its_length_alone() -> None:
         ("10.77.0.11", ("10.77.0.11", 4747)),
         ("10.77.0.11:9", ("10.77.0.11", 9)),
         ("node-1.example", ("node-1.example", 4747)),
+        ("node_1", ("node_1", 4747)),
+        (f"{'a' * 63}.b", (f"{'a' * 63}.b", 4747)),
         ("[fd00::1]:80", ("fd00::1", 80)),
         ("[fd00::1]", ("fd00::1", 4747)),
         ("fd00::1", ("fd00::1", 4747)),
@@ -203,11 +215,40 @@ def test_addresses_are_read_as_people_write_them(text: str, expected: tuple[str,
     assert parse_address(format_address(*expected)) == expected
 
 
-@pytest.mark.parametrize("text", ["", ":4747", "host:", "host:0", "host:65536", "a b", "[fd00::1]x", "host:٣"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", ":4747", "host:", "host:0", "host:65536", "a b", "[fd00::1]x", "host:٣",
+        "a..b", ".a", "-a", f"{'a' * 64}.b", "a." * 126 + "ab",
+    ],
+)  # fmt: skip
 def test_a_bad_address_is_named(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_address(text)
     assert repr(text) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "", "a..b:4747", "h1:4747", "10.0.0.1", "10.0.0.1:0", "10.0.0.1:04747", " 10.0.0.1:4747", "fd00::1",
+        "10.0.0.1:4747\nINFO", "[fe80::1%\0]:1",
+    ],
+)  # fmt: skip
+def test_a_node_that_does_not_say_where_it_is_is_no_node(address: str) -> None:
+    """Whoever has the token could otherwise have every member dial what no resolver takes."""
+    good = node_of(1, "10.0.0.1:4747")
+    assert decode_question_untrusted(encode_boot(Join(1, good))) == Join(1, good)
+    assert decode_question_untrusted(encode_boot(Join(1, node_of(1, "[fd00::1]:4747"))))
+    bad = node_of(1, address)
+    for message, decode in (
+        (Join(1, bad), decode_question_untrusted),
+        (Greet(1, bad, (bad.id,)), decode_question_untrusted),
+        (Greeting(1, bad, (bad.id,), True), decode_reply_untrusted),
+        (Welcome(CLUSTER, 0, (good, bad)), decode_reply_untrusted),
+    ):
+        with pytest.raises(BadMessage, match="ip:port"):
+            decode(encode_boot(message))
 
 
 HOSTILE = "no\x1b[2J\n2026-01-01 INFO swarm.node: all is well\u2028" + "x" * 5_000
