@@ -84,6 +84,14 @@ class Streams:
         outgoing = self._outgoing.get(to)
         return outgoing is not None and outgoing.connected
 
+    def connected_at(self) -> dict[NodeId, str]:
+        """The members to which a verified connection of this side stands, and where. O(members)."""
+        return {node_id: each.address for node_id, each in self._outgoing.items() if each.connected}
+
+    def is_anybody_missing(self) -> bool:
+        """Whether no such connection stands to some member. O(members)."""
+        return not all(each.connected for each in self._outgoing.values())
+
     def silent_s(self, to: NodeId) -> float:
         """For how long nothing has come from that member, over the connection of either side; infinite where none stands."""
         ends: list[Outgoing | Incoming | None] = [self._outgoing.get(to), self._incoming.get((to, False))]

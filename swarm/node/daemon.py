@@ -238,7 +238,7 @@ class Daemon:
         """Where everybody is."""
         return Whereabouts(
             desk, self.site.port, self.site.config.peers, admitted=self.admitted, streams=self.streams,
-            members=self.gossip.members, greet=self.gossip.join, on_found=self.tell_streams, rng=self.rng)  # fmt: skip
+            gossip=self.gossip, suspect_twin=self.twins.suspect, on_found=self.tell_streams, rng=self.rng)  # fmt: skip
 
     def make_recovery(self) -> Recovery:
         """Its way into another recovery generation."""
