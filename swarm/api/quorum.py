@@ -14,12 +14,16 @@ from swarm.api.face import ConsensusStatus, NodeFace
 from swarm.errors import DiskFull, Unavailable
 from swarm.model.ids import NodeId
 from swarm.model.liveness import MemberStatus
-from swarm.schema.shapes import node_status
+from swarm.model.node import VerdictKind
+from swarm.schema.shapes import UNREACHABLE, node_status
 from swarm.schema.tolerance import HANGS, IS_FULL, Tolerance, tolerance, ways_out
 
 UNHEARD_S = 3.0
 """Without an answer to the leader for so long a voter does not count for what may fail: thirty heartbeats. Nor is a leader in
 reach that was not heard for so long and does not answer gossip either."""
+
+
+WAS_REMOVED = "this node was removed from the cluster; the last known phase is shown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,14 @@ def name_of(face: NodeFace, node_id: NodeId) -> str:
     return node.name if node is not None else str(node_id)
 
 
-def silent_nodes(face: NodeFace) -> set[NodeId]:
-    """The dead ones, as gossip here sees them: what is known of their tasks is of before that. Of all others too once this node
-    was removed. Cost O(nodes)."""
-    return _nodes_that_are(face, MemberStatus.DEAD) if not face.removed() else set(face.catalog.nodes)
+def silent_nodes(face: NodeFace) -> dict[NodeId, str]:
+    """The nodes of whose tasks only the last known phase can be shown, and why: they are dead, by the log or as gossip here sees
+    them, or this node was removed and hears of nothing. Cost O(nodes)."""
+    if face.removed():
+        return dict.fromkeys(face.catalog.nodes, WAS_REMOVED)
+    dead = _nodes_that_are(face, MemberStatus.DEAD)
+    dead |= {node.id for node in face.catalog.nodes.values() if node.verdict.kind is not VerdictKind.ALIVE}
+    return dict.fromkeys(dead, UNREACHABLE)
 
 
 def _nodes_that_are(face: NodeFace, status: MemberStatus) -> set[NodeId]:

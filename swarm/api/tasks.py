@@ -8,7 +8,7 @@ import json
 import secrets
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -62,7 +62,7 @@ def default_name(document: dict[str, Any], task_id: TaskId) -> str:
     return f"{word.strip('-.')[:50] or 'task'}-{task_id[:6]}"
 
 
-def shape_of(api: Api, task: Task, *, explain: bool, silent: Collection[NodeId] | None = None) -> Shape:
+def shape_of(api: Api, task: Task, *, explain: bool, silent: Mapping[NodeId, str] | None = None) -> Shape:
     """One row. `silent`: what `silent_nodes` says, for a caller that asks for many rows."""
     catalog = api.face.catalog
     assignment = current_assignment(catalog, task)
@@ -73,7 +73,7 @@ def shape_of(api: Api, task: Task, *, explain: bool, silent: Collection[NodeId] 
         return task_object(task, None, None, explained)
     silent = silent_nodes(api.face) if silent is None else silent
     node = catalog.nodes.get(assignment.node_id)
-    return task_object(task, assignment, node, explained, silent=assignment.node_id in silent)
+    return task_object(task, assignment, node, explained, silent=silent.get(assignment.node_id, ""))
 
 
 async def list_tasks(api: Api, request: Request) -> Response:
@@ -209,7 +209,7 @@ def detail_of(api: Api, task_id: TaskId) -> tuple[bytes, str]:
         raise NotFound(f"there is no task '{task_id}'", cause="it was removed")
     assignment = current_assignment(catalog, task)
     explained = api.face.explain(task_id).summary if task_phase(task, assignment) == PENDING else ""
-    silent = assignment is not None and assignment.node_id in silent_nodes(api.face)
+    silent = silent_nodes(api.face).get(assignment.node_id, "") if assignment is not None else ""
     content = msgspec.json.encode(task_detail(task, assignment, catalog.nodes, explained, silent=silent))
     return content, f'"{zlib.crc32(content):08x}"'
 

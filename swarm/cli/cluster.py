@@ -34,7 +34,7 @@ def _behind(found: dict[str, Any]) -> str:
 def _tasks(found: dict[str, Any]) -> str:
     counts = ", ".join(f"{count} {word}" for word, count in found["tasks"].items()) or "none"
     away = found.get("tasks_unreachable", 0)
-    return f"{counts}; {away} of them as last known: their nodes do not answer" if away else counts
+    return f"{counts}; {away} of them as last known (swarm task ls says why)" if away else counts
 
 
 def print_status(found: dict[str, Any]) -> None:

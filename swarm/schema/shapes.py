@@ -19,30 +19,30 @@ from swarm.model.task import Mount, Port, Restart, RestartKind, Task, TaskSpec
 from swarm.model.task_phase import PENDING, task_phase
 
 Shape = dict[str, Any]
-_UNREACHABLE = "its node does not answer; the last known phase is shown"
+UNREACHABLE = "its node does not answer; the last known phase is shown"
 
 
-def task_reason(task: Task, assignment: Assignment | None, explained: str, *, silent: bool = False) -> str:
-    """One line: why it waits, or what the runner said last. `silent`: the node it is on is dead as gossip sees it."""
+def task_reason(task: Task, assignment: Assignment | None, explained: str, *, silent: str = "") -> str:
+    """One line: why it waits, or what the runner said last. `silent`: why its phase is only the last known one, if so."""
     if task_phase(task, assignment) == PENDING:
         last = assignment.reason if assignment is not None else ""
         why = explained or task.reason
         return f"{why} (attempt {task.attempts}: {last})" if why and last else why or last
     if assignment is not None and assignment.unreachable_since_index:
-        return task.reason or _UNREACHABLE
+        return task.reason or UNREACHABLE
     if _is_unreachable(assignment, silent):
-        return _UNREACHABLE
+        return silent
     return (assignment.reason if assignment is not None else "") or task.reason
 
 
-def _is_unreachable(assignment: Assignment | None, silent: bool) -> bool:
-    return assignment is not None and not assignment.ended and (silent or bool(assignment.unreachable_since_index))
+def _is_unreachable(assignment: Assignment | None, silent: str) -> bool:
+    return assignment is not None and not assignment.ended and bool(silent or assignment.unreachable_since_index)
 
 
 def task_object(
-    task: Task, assignment: Assignment | None, node: Node | None, explained: str = "", *, silent: bool = False
+    task: Task, assignment: Assignment | None, node: Node | None, explained: str = "", *, silent: str = ""
 ) -> Shape:
-    """One row of `task ls`. `silent`: the node it is on is dead as gossip sees it, also where no leader can log that."""
+    """One row of `task ls`. `silent`: why the phase is only the last known one, where the log does not say so."""
     return {
         "id": task.id,
         "name": task.spec.name,
@@ -65,7 +65,7 @@ def task_object(
 
 
 def task_detail(
-    task: Task, assignment: Assignment | None, nodes: Mapping[NodeId, Node], explained: str, *, silent: bool = False
+    task: Task, assignment: Assignment | None, nodes: Mapping[NodeId, Node], explained: str, *, silent: str = ""
 ) -> Shape:
     """What `task inspect` shows: the row, the spec and the kept history."""
     node = nodes.get(assignment.node_id) if assignment is not None else None

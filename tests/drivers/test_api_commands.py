@@ -259,7 +259,7 @@ async def test_status_events_logs_and_tokens_are_printed(tmp_path: Path) -> None
         shown = (await swarm("status")).out
         assert "tasks     1 running\n" in shown
         swarm.face.statuses[NodeId("id-n2")] = MemberStatus.DEAD
-        assert "tasks     1 running; 1 of them as last known: their nodes do not answer\n" in (await swarm("status")).out
+        assert "tasks     1 running; 1 of them as last known (swarm task ls says why)\n" in (await swarm("status")).out
         assert " running? " in await swarm.ok("task", "ls")
         assert "leader    none in reach (last: n3, term 3)\n" in shown and "; the leader is at 9\n" in shown
         assert "talk" in await swarm.ok("events")

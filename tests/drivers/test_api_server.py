@@ -222,12 +222,25 @@ async def test_tasks_on_nodes_that_do_not_answer_are_shown_so_also_when_no_leade
         assert (await asked(client.get, "/v1/status")).content["tasks_unreachable"] == 1
 
 
+async def test_rows_and_status_agree_on_tasks_of_a_node_that_is_back_before_a_leader_takes_the_verdict_back(path: Path) -> None:
+    async with served(path) as (face, _, client):
+        face.run_task(TaskId((await asked(submit, client, name="web"))["id"]))
+        face.log.verdict("n2", VerdictKind.HOST_SILENT)
+        for status in (MemberStatus.DEAD, MemberStatus.ALIVE):
+            face.see("n2", status)
+            assert (await asked(client.get, "/v1/tasks/web")).content["unreachable"]
+            assert (await asked(client.get, "/v1/status")).content["tasks_unreachable"] == 1
+
+
 async def test_a_removed_node_shows_every_task_as_last_known_and_no_join_token(path: Path) -> None:
     async with served(path) as (face, _, client):
         face.run_task(TaskId((await asked(submit, client, name="web"))["id"]), "n1")
         face.is_removed, face.down, face.age_s = True, True, 9.0
         answer = await asked(client.get, "/v1/tasks")
-        assert [row["unreachable"] for row in answer.content] == [True]
+        assert [(row["unreachable"], row["reason"]) for row in answer.content] == [
+            (True, "this node was removed from the cluster; the last known phase is shown")
+        ]
+        assert (await asked(client.get, "/v1/status")).content["tasks_unreachable"] == 1
         assert answer.headers["swarm-stale-why"] == "this node was removed from the cluster, and shows what it knew then"
         with pytest.raises(Conflict, match="no join token to show"):
             await asked(client.get, "/v1/join-token")
