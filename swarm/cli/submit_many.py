@@ -71,14 +71,21 @@ def submit_all(node: Client, items: list[Item], request_id: str) -> list[dict[st
             said = f"{taken_of(rows)} of {len(items)} tasks were submitted; what became of the others is unknown"
             raise Interrupted(said, request_id=whole) from None
         except OperatorError as error:
-            if rows or error.exit_code in _AGAIN:
-                first = f"{error.hint}; " if error.hint and error.exit_code not in _AGAIN else ""
-                taken = f"{taken_of(rows)} of {len(items)} tasks were submitted; " if rows else ""
-                again = f"go on with the same file and the same id, nothing is taken twice: --request-id {whole}"
-                error.hint = first + taken + again
+            say_refused(rows)
+            error.hint = _hint(error, rows, len(items), whole)
             raise
         rows += answer.content["tasks"]
     return rows
+
+
+def _hint(error: OperatorError, rows: list[dict[str, Any]], total: int, request_id: str) -> str:
+    """What to do after an error in the middle: how many are submitted by then, and how to go on where that may help."""
+    again = f"go on with the same file and the same id, nothing is taken twice: --request-id {request_id}"
+    taken = f"{taken_of(rows)} of {total} tasks were submitted" if rows else ""
+    if error.exit_code in _AGAIN:
+        return "; ".join(filter(None, (taken, again)))
+    helps = again if rows and not isinstance(error, (UsageError, Conflict)) else ""
+    return "; ".join(filter(None, (error.hint, taken, helps)))
 
 
 def taken_of(rows: list[dict[str, Any]]) -> int:
@@ -94,6 +101,11 @@ def report(rows: list[dict[str, Any]], output: str, *, detach: bool) -> None:
         for row in rows:
             if row["outcome"] != "refused":
                 print(f"{row['name']} {row['id']}")
+    say_refused(rows)
+
+
+def say_refused(rows: list[dict[str, Any]]) -> None:
+    """The first of them on standard error, and how many more there are."""
     refused = [row for row in rows if row["outcome"] == "refused"]
     for row in refused[:SHOWN_MAX]:
         said = ": ".join(row[each] for each in ("name", "error", "cause") if row[each])

@@ -14,7 +14,7 @@ from swarm.api.batch import BATCHES_MAX, ITEMS_MAX, PART_ITEMS_MAX
 from swarm.api.calls import WRITES_MAX
 from swarm.cli import submit_many
 from swarm.client.client import Client
-from swarm.errors import Overloaded, Unauthorized, Unavailable, UnknownOutcome, UsageError
+from swarm.errors import Conflict, OperatorError, Overloaded, Unauthorized, Unavailable, UnknownOutcome, UsageError
 from swarm.model.ids import RequestId
 from swarm.model.outcome import Applied
 from tests.drivers.test_api_commands import shell
@@ -192,8 +192,9 @@ async def test_a_file_of_more_tasks_than_one_request_takes_goes_in_several_and_i
         assert len({row["id"] for row in first}) == len(swarm.face.catalog.tasks) == 70
 
 
-async def test_any_error_after_some_were_taken_says_how_many_and_how_to_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [Unauthorized("no token of ours", hint="use another"), Conflict("no", hint="use another")])
+async def test_an_error_after_some_were_taken_says_how_many_and_how_to_go_on_where_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OperatorError
 ) -> None:
     monkeypatch.setattr(submit_many, "BATCH_ITEMS", 2)
     write, asked = Client.write, list[str]()
@@ -201,7 +202,7 @@ async def test_any_error_after_some_were_taken_says_how_many_and_how_to_go_on(
     def refuse_the_second(self: Client, method: str, path: str, *rest: Any, **named: Any) -> Any:
         asked.append(path)
         if len(asked) == 2:
-            raise Unauthorized("the API token is not known", hint="use another")
+            raise error
         return write(self, method, path, *rest, **named)
 
     monkeypatch.setattr(Client, "write", refuse_the_second)
@@ -210,9 +211,10 @@ async def test_any_error_after_some_were_taken_says_how_many_and_how_to_go_on(
     async with shell(tmp_path) as swarm:
         swarm.face.log.submit("web-1")
         done = await swarm(*many)
-        assert done.code == Unauthorized.exit_code
-        assert "hint: use another; 1 of 5 tasks were submitted; go on with the same file and the same id" in done.err
-        assert "--request-id goodkey-0001\n" in done.err
+        go_on = "; go on with the same file and the same id, nothing is taken twice: --request-id goodkey-0001"
+        assert done.code == error.exit_code
+        assert f"hint: use another; 1 of 5 tasks were submitted{go_on if error.exit_code == 5 else ''}\n" in done.err
+        assert "refused: web-1: " in done.err, "which would be told with the others, had all gone well"
         assert (await swarm(*many)).code == 4 and set(swarm.face.catalog.names) == {f"web-{n}" for n in range(5)}
 
 
