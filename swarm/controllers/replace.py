@@ -91,8 +91,8 @@ class Replacing:
             return None
         node = view.nodes[node_id]
         wait_s = max(BRAKE_WAIT_S, self._grace_s.get(node.verdict.kind, 0.0))
-        after = f"within {wait_s:.0f} s, or after 'swarm node confirm-dead {node.name}'"
-        return f"waits, since most nodes fell silent at once: replaced {after}"
+        when = f"{wait_s:.0f} s after the last of them did, or after 'swarm node confirm-dead {node.name}'"
+        return f"waits, since most nodes fell silent at once: replaced some {when}"
 
 
 def _work_of(view: ClusterView, node_id: NodeId) -> list[tuple[Assignment, Task]]:
