@@ -75,7 +75,7 @@ def large_catalog(tasks: int, rng: random.Random) -> State:
 
 class Steps(trio.abc.Instrument):
     """The longest step of the loop since `reset`, milliseconds: of processor time; by the clock; and by the clock of those that
-    gave the processor away themselves, which a step does only to wait for the interpreter or a lock that another thread has."""
+    gave the processor away themselves: to wait for the interpreter or a lock that another thread has, or for a disk."""
 
     def __init__(self) -> None:
         self.reset()
@@ -195,7 +195,7 @@ class Findings:
         took_s = time.perf_counter() - self._began
         self.add(f"{phase}: time", "s", took_s)
         self.add(f"{phase}: longest step, processor", "ms", self.steps.cpu_ms)
-        self.add(f"{phase}: longest step that waited for a thread of its own process, by the clock", "ms", self.steps.waited_ms)
+        self.add(f"{phase}: longest step that waited for another thread or a disk, by the clock", "ms", self.steps.waited_ms)
         self.add(f"{phase}: longest step, by the clock", "ms", self.steps.wall_ms)
         self.add(f"{phase}: memory at most", "MiB", memory_mib("VmHWM"))
 

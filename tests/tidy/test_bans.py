@@ -37,7 +37,7 @@ CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time", "clock_get
 CLOCKS_ALLOWED = {"swarm/adapters/clock.py": {"clock_gettime"}} | {
     f"swarm/cli/{name}.py": {"monotonic"} for name in ("down", "node", "recover", "secret", "submit", "submit_many", "task")
 }
-"""The one place where the daemon's clock is read, which runs on while the host sleeps (PROTOCOLS S16), and commands at which a
+"""The one place where the daemon's clock is read, which runs on while the host sleeps (S16), and commands at which a
 person waits: those wait the longer after a sleep, which harms nobody."""
 
 
