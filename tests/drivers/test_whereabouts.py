@@ -175,6 +175,17 @@ async def test_while_one_is_missing_those_that_are_connected_are_not_asked(monke
             assert two.asked == 0
 
 
+async def test_a_find_is_dialed_at_once_and_not_at_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = movers(1, 2)
+    two.answers = trio.Event()
+    async with two.moved(), one.moved(two.address):
+        await until(lambda: two.asked)
+        monkeypatch.setattr(whereabouts, "LOOK_EVERY_S", 3600.0)
+        await quiet(one)
+        two.answers.set()
+        await one.until(two.node_id, True)
+
+
 async def test_a_member_that_is_connected_is_not_looked_for_elsewhere_and_not_asked_by_another_name_again() -> None:
     one, two, _ = movers(1, 2, 3)
     two.advertised = "127.0.0.1:9"
@@ -232,7 +243,7 @@ async def test_what_is_not_found_is_asked_for_ever_more_rarely_and_soon_again_on
 
 
 async def test_an_address_that_answers_late_holds_nobody_up() -> None:
-    one, two = movers(1, 2)
+    one, two, _ = movers(1, 2, 3)
     late = Mover(9)
     late.answers = trio.Event()
     async with two.moved(), late.moved(), one.moved(late.address, two.address):
@@ -296,6 +307,7 @@ async def test_what_was_found_goes_before_gossip_that_has_not_noticed_yet() -> N
     async with two.moved(), one.moved(two.address):
         await one.until(two.node_id, True)
         await quiet(one)
+        assert one.greeted == []
         one.hears(node_of(2, NOWHERE), MemberStatus.SUSPECT)
         await quiet(one)
         assert one.streams.connected(two.node_id) and one.greeted
@@ -306,6 +318,8 @@ async def test_a_find_that_leads_nowhere_is_forgotten_as_soon_as_gossip_hears_of
     two.advertised = "127.0.0.1:9"
     async with two.moved(), one.moved(two.address):
         await until(lambda: one.dialed[-1][two.node_id] == two.advertised)
+        await quiet(one)
+        assert one.greeted == [], "nothing of this node's can be opened there before a connection stands"
         one.hears(node_of(2), MemberStatus.ALIVE, two.address, incarnation=7)
         await one.until(two.node_id, True)
         await trio.sleep(0.05)
