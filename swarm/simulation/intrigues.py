@@ -87,7 +87,7 @@ class Intrigues:
 
     def voters(self, _: Host) -> None:
         """Somebody would have other voters; the leader's own rules change them back after a while. Not such that most have lost
-        the store that the leader knows them by: only an operator could go on from there."""
+        the store that the leader knows them by, or all that was in it: only an operator could go on from there."""
         leader = self._cluster.leader()
         if leader is None:
             return
@@ -99,14 +99,14 @@ class Intrigues:
 
         def propose() -> None:
             if sum(map(self._is_kept, chosen)) < majority(len(chosen)):
-                raise Unavailable("most of them have lost their stores")
+                raise Unavailable("most of them have lost their logs")
             core.propose_configuration(tuple(chosen), leader.now(), utc())
 
         self._intend(leader, propose)
 
     def _is_kept(self, voter: Voter) -> bool:
         disk = self._cluster.scene.by_id[NodeId(voter.node_id)].disk
-        return not disk.is_damaged and disk.store_generation == voter.store_generation
+        return not disk.is_damaged and disk.store_generation == voter.store_generation and disk.durable_index > 0
 
     def _intend(self, member: Member, intent: Callable[[], object]) -> None:
         def try_it() -> None:
